@@ -1,0 +1,43 @@
+"""Messaging for asyncio services over ZeroMQ.
+
+Level 1, endpoints that speak plain ZeroMQ to any program in any language; level 2, typed services with deadlines,
+cancellation and status codes over one documented protocol.
+"""
+
+from aiozpat import errors
+from aiozpat.errors import (
+    AiozpatError,
+    Closed,
+    DeadlineExceeded,
+    InvalidArgument,
+    ResourceExhausted,
+    RpcError,
+    Unavailable,
+    Unimplemented,
+)
+from aiozpat.rpc import Client, ClientState, Limits, Server, Service, current_call
+from aiozpat.running import run
+from aiozpat.transport import Context, SocketOptions
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AiozpatError",
+    "Client",
+    "ClientState",
+    "Closed",
+    "Context",
+    "DeadlineExceeded",
+    "InvalidArgument",
+    "Limits",
+    "ResourceExhausted",
+    "RpcError",
+    "Server",
+    "Service",
+    "SocketOptions",
+    "Unavailable",
+    "Unimplemented",
+    "current_call",
+    "errors",
+    "run",
+]

@@ -1,0 +1,63 @@
+"""Frozen snapshots of what a client or server has done and is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MethodStatistics:
+    """One method on one server.
+
+    Attributes:
+        calls: Calls that were given to its handler.
+        errors: Those that did not end with a result.
+        running: Its handlers at work, where the method has a limit of its own; else 0.
+        queued: Calls that wait for that limit.
+    """
+
+    calls: int
+    errors: int
+    running: int
+    queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatistics:
+    """A server at one moment.
+
+    Attributes:
+        sessions: Clients connected.
+        running: Handlers at work.
+        queued: Calls that wait for a place, for the server's limit or a method's.
+        waiting_bytes: Bytes of replies that wait to be sent.
+        methods: By full name.
+        notices: What went wrong, counted by kind: `refused`, `not azp`, `slow peer dropped`, ...
+    """
+
+    sessions: int
+    running: int
+    queued: int
+    waiting_bytes: int
+    methods: Mapping[str, MethodStatistics]
+    notices: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStatistics:
+    """A client at one moment.
+
+    Attributes:
+        in_flight: Calls that wait for their answer.
+        calls: Calls made so far.
+        sessions: Sessions opened so far; each reconnection is one more.
+        waiting_bytes: Bytes of calls that wait to be sent.
+        notices: What went wrong, counted by kind: `late reply`, `server lost`, ...
+    """
+
+    in_flight: int
+    calls: int
+    sessions: int
+    waiting_bytes: int
+    notices: Mapping[str, int]

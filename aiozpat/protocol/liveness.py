@@ -1,0 +1,50 @@
+"""Whether a peer is alive: pings when it is silent, and judges it only on time that it really had."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Verdict(Enum):
+    """What to do after a tick."""
+
+    WAIT = "wait"
+    PING = "ping"
+    DEAD = "dead"
+
+
+class Liveness:
+    """The heartbeat of one peer; time is an argument.
+
+    A peer is dead after `misses` intervals in which nothing of it arrived. Time that our own loop stood still does not
+    count: the peer's words may lie unread, so a late tick forgives as much as it was late. Whoever calls `tick` has
+    read all that has arrived.
+
+    Args:
+        interval: Seconds of silence after which to ping, and between ticks at most.
+        misses: Intervals of silence that make a peer dead.
+        now: The time, in seconds, of any clock that only goes forward.
+    """
+
+    __slots__ = ("_heard", "_interval", "_misses", "_ticked")
+
+    def __init__(self, interval: float, misses: int, now: float) -> None:
+        self._interval = interval
+        self._misses = misses
+        self._heard = now
+        self._ticked = now
+
+    def heard(self, now: float) -> None:
+        """Something of the peer was read."""
+        self._heard = now
+
+    def tick(self, now: float) -> Verdict:
+        """Judge; call it at least every half interval."""
+        late = now - self._ticked - self._interval / 2
+        self._ticked = now
+        if late > self._interval / 2:
+            self._heard += late
+        silence = now - self._heard
+        if silence >= self._interval * self._misses:
+            return Verdict.DEAD
+        return Verdict.PING if silence >= self._interval * 0.75 else Verdict.WAIT

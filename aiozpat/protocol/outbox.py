@@ -1,0 +1,161 @@
+"""What waits to be sent to one peer: coalesced into messages, held back by the peer's window, removable until it left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+from aiozpat.protocol.records import ACK, PONG, Buffer, encode, join
+
+Entry = bytes | tuple[bytes, Sequence[Buffer]]
+
+_MESSAGE_BYTES = 256 * 1024  # of records in one message; beyond it, coalescing gains nothing and delays the first
+_MESSAGE_RECORDS = 4096
+
+
+class Outbox:
+    """The records for one peer, in order, and the account of what it has not read yet.
+
+    Entries (calls, replies) have a key and wait while the peer's window is full. Control records (acks, cancels,
+    pongs) go ahead of them, window or not: two peers that both waited for the other's ack would wait for ever.
+
+    Args:
+        window: Bytes that may be sent beyond what the peer has acknowledged.
+    """
+
+    __slots__ = (
+        "_acked_peer",
+        "_control",
+        "_control_bytes",
+        "_large",
+        "_pong",
+        "_taken",
+        "acked",
+        "entries",
+        "nbytes",
+        "received",
+        "sent",
+        "window",
+    )
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.entries: dict[int, Entry] = {}
+        self.nbytes = 0
+        self.sent = 0
+        self.acked = 0
+        self.received = 0
+        self._acked_peer = 0
+        self._control: list[bytes] = []
+        self._control_bytes = 0
+        self._pong: int | None = None
+        self._large = 0
+        self._taken = 0
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything waits to be sent, window or not."""
+        return bool(self.entries or self._control or self._pong is not None)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether entries wait for the peer to acknowledge what it got."""
+        return bool(self.entries) and self.sent - self.acked >= self.window
+
+    def add(self, key: int, record: bytes) -> None:
+        """Queue one record under a key that no other has."""
+        self.entries[key] = record
+        self.nbytes += len(record)
+
+    def add_large(self, key: int, record: bytes, buffers: Sequence[Buffer]) -> None:
+        """Queue one record that brings buffer frames; it travels in a message of its own."""
+        self.entries[key] = (record, buffers)
+        self.nbytes += _size((record, buffers))
+        self._large += 1
+
+    def remove(self, key: int) -> bool:
+        """Take back a record that has not left; False if it has."""
+        entry = self.entries.pop(key, None)
+        if entry is None:
+            return False
+        self._forget(entry)
+        return True
+
+    def control(self, record: bytes) -> None:
+        """Queue a control record, ahead of all entries."""
+        self._control.append(record)
+
+    def pong(self, token: int) -> None:
+        """Answer a ping; only the last one counts, so a flood of pings makes no queue."""
+        self._pong = token
+
+    def on_ack(self, received: int) -> None:
+        """Take the peer's word for how much it has read; never more than was sent, never less than before."""
+        self.acked = max(self.acked, min(received, self.sent))
+
+    def on_received(self, nbytes: int) -> None:
+        """Count a message that arrived, and acknowledge when a quarter of the window has."""
+        self.received += nbytes
+        if self.received - self._acked_peer >= self.window >> 2:
+            self._acked_peer = self.received
+            self._control.append(encode((ACK, self.received)))
+
+    def peek(self) -> tuple[bytes, Sequence[Buffer]] | None:
+        """The next message as (header frame, buffer frames), None if there is none; `commit` once it is sent."""
+        records: list[bytes] = []
+        if self._pong is not None:
+            records.append(encode((PONG, self._pong)))
+        if self._control:
+            records += self._control
+        self._taken = 0
+        if not self.entries or self.sent - self.acked >= self.window:
+            return (join(records), ()) if records else None
+        if not self._large and self.nbytes <= _MESSAGE_BYTES and len(self.entries) <= _MESSAGE_RECORDS:
+            records += self.entries.values()  # type: ignore[arg-type]  # none is large: all are bytes
+            self._taken = len(self.entries)
+            return join(records), ()
+        return self._peek_part(records)
+
+    def _peek_part(self, records: list[bytes]) -> tuple[bytes, Sequence[Buffer]]:
+        """As many entries as fit one message; a large one alone."""
+        size = 0
+        for entry in self.entries.values():
+            if isinstance(entry, tuple):
+                if self._taken:
+                    break
+                self._taken = 1
+                return join([*records, entry[0]]), entry[1]
+            size += len(entry)
+            if self._taken and (size > _MESSAGE_BYTES or self._taken >= _MESSAGE_RECORDS):
+                break
+            records.append(entry)
+            self._taken += 1
+        return join(records), ()
+
+    def commit(self, nbytes: int) -> None:
+        """The message last peeked at was sent, so many bytes of it."""
+        self.sent += nbytes
+        self._pong = None
+        if self._control:
+            self._control = []
+        if self._taken == len(self.entries):
+            self.entries = {}
+            self.nbytes = 0
+            self._large = 0
+            return
+        for key in list(islice(self.entries, self._taken)):
+            self._forget(self.entries.pop(key))
+
+    def _forget(self, entry: Entry) -> None:
+        self.nbytes -= _size(entry)
+        if isinstance(entry, tuple):
+            self._large -= 1
+
+
+def _size(entry: Entry) -> int:
+    if isinstance(entry, tuple):
+        return len(entry[0]) + sum(len(buffer) for buffer in entry[1])
+    return len(entry)

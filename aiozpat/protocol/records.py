@@ -1,0 +1,224 @@
+"""The records of AZP/1: how they look, how a batch of them is written and read.
+
+A message is a header frame (0xC1, a version byte, a MessagePack array of records) and the buffer frames that its
+records announce. Records are arrays that begin with their tag; README.md beside this file specifies each field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from aiozpat.errors import ProtocolError
+
+Buffer = bytes | bytearray | memoryview
+
+MAGIC: Final = 0xC1
+VERSION: Final = 1
+VERSIONS: Final = (VERSION,)
+CODEC: Final = "msgpack"
+
+HEADER_LIMIT: Final = 1024 * 1024  # bytes of a header frame
+RECORD_LIMIT: Final = 16_384  # records in one message
+BUFFER_LIMIT: Final = 1024  # buffer frames of one message
+BUFFER_EXT: Final = 1  # MessagePack extension type: "buffer number N of this record"
+BUFFER_THRESHOLD: Final = 64 * 1024  # bytes from which a value travels as a buffer frame; in-band wins at 16 KiB
+
+HELLO: Final = 0
+PING: Final = 1
+PONG: Final = 2
+GOAWAY: Final = 3
+BYE: Final = 4
+ACK: Final = 5
+RESET: Final = 6
+REQUEST: Final = 10
+REPLY: Final = 11
+ERROR: Final = 12
+REFUSED: Final = 13
+CANCEL: Final = 14
+
+
+class Hello(msgspec.Struct, array_like=True, tag=HELLO, gc=False):
+    """Opens a session; answered by a hello with the one version chosen."""
+
+    session: bytes
+    versions: list[int]
+    codec: str
+    name: str
+    limits: dict[str, int]
+
+
+class Ping(msgspec.Struct, array_like=True, tag=PING, gc=False):
+    """Asks for a pong with the same token."""
+
+    token: int
+
+
+class Pong(msgspec.Struct, array_like=True, tag=PONG, gc=False):
+    """Answers a ping."""
+
+    token: int
+
+
+class Goaway(msgspec.Struct, array_like=True, tag=GOAWAY, gc=False):
+    """No new calls, please; those running will be finished."""
+
+    reason: str
+
+
+class Bye(msgspec.Struct, array_like=True, tag=BYE, gc=False):
+    """Nothing more will come; answered by a bye."""
+
+    reason: str
+
+
+class Ack(msgspec.Struct, array_like=True, tag=ACK, gc=False):
+    """So many bytes of this session have been read, all in all."""
+
+    received: int
+
+
+class Reset(msgspec.Struct, array_like=True, tag=RESET, gc=False):
+    """There is no such session (any more), or no common version; nothing of the message was run."""
+
+    code: int
+    reason: str
+    versions: list[int]
+
+
+class Request(msgspec.Struct, array_like=True, tag=REQUEST, gc=False):
+    """A call; id 0 wants no answer."""
+
+    id: int
+    buffers: int
+    method: str
+    timeout: int
+    params: msgspec.Raw
+    metadata: dict[str, str] | None = None
+
+
+class Reply(msgspec.Struct, array_like=True, tag=REPLY, gc=False):
+    """The result of a call."""
+
+    id: int
+    buffers: int
+    result: msgspec.Raw
+
+
+class Error(msgspec.Struct, array_like=True, tag=ERROR, gc=False):
+    """A call that ran, or began to, and failed."""
+
+    id: int
+    buffers: int
+    code: int
+    message: str
+    details: msgspec.Raw
+
+
+class Refused(msgspec.Struct, array_like=True, tag=REFUSED, gc=False):
+    """A call that never ran: admission turned it away."""
+
+    id: int
+    buffers: int
+    code: int
+    message: str
+
+
+class Cancel(msgspec.Struct, array_like=True, tag=CANCEL, gc=False):
+    """The caller does not want the answer any more."""
+
+    id: int
+
+
+Record = Hello | Ping | Pong | Goaway | Bye | Ack | Reset | Request | Reply | Error | Refused | Cancel
+
+_decoder = msgspec.msgpack.Decoder(list[Record])
+_hello_decoder = msgspec.msgpack.Decoder(list[Hello])
+encode = msgspec.msgpack.Encoder().encode
+
+
+class UnknownVersion(ProtocolError):
+    """A message of another version of AZP."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"AZP version {version} is not spoken here; versions spoken: {list(VERSIONS)}")
+        self.version = version
+
+
+class NotAzp(ProtocolError):
+    """A message that is not AZP at all; its sender gets no answer."""
+
+
+def array_head(count: int) -> bytes:
+    """MessagePack's head for an array of `count` elements."""
+    if count < 16:
+        return bytes((0x90 | count,))
+    if count < 65_536:
+        return b"\xdc" + count.to_bytes(2, "big")
+    return b"\xdd" + count.to_bytes(4, "big")
+
+
+def _heads(count: int) -> tuple[bytes, ...]:
+    return tuple(bytes((MAGIC, VERSION)) + array_head(number) for number in range(count))
+
+
+_HEADS = _heads(1024)  # made once: most batches are small
+
+
+def join(records: Sequence[bytes]) -> bytes:
+    """The header frame that holds these encoded records."""
+    count = len(records)
+    head = _HEADS[count] if count < len(_HEADS) else bytes((MAGIC, VERSION)) + array_head(count)
+    return head + b"".join(records)
+
+
+def split(header: Buffer) -> list[Record]:
+    """Read a header frame.
+
+    Raises:
+        NotAzp: It does not begin as AZP does.
+        UnknownVersion: It is of a version not spoken here.
+        ProtocolError: It is AZP/1, and damaged, hostile or over a limit.
+    """
+    view = memoryview(header)
+    check_head(view)
+    if view[1] != VERSION:
+        raise UnknownVersion(view[1])
+    return _decode(_decoder, view)
+
+
+def split_hello(header: Buffer) -> Hello | None:
+    """The hello of a message whose version is not spoken here, if it begins with one: a hello never changes."""
+    view = memoryview(header)
+    check_head(view)
+    first = _decode(_hello_decoder, view)
+    return first[0] if first else None
+
+
+def check_head(view: memoryview) -> None:
+    """Check magic and size, before anything is decoded."""
+    if len(view) < 3 or view[0] != MAGIC:
+        raise NotAzp("not an AZP message: its first byte is not 0xC1")
+    if len(view) > HEADER_LIMIT:
+        raise ProtocolError(f"a header frame of {len(view)} bytes; the limit is {HEADER_LIMIT}")
+    if _count(view) > RECORD_LIMIT:
+        raise ProtocolError(f"a message of {_count(view)} records; the limit is {RECORD_LIMIT}")
+
+
+def _count(view: memoryview) -> int:
+    """How many records the array's head announces: 1 MB of tiny ones would be 60 MB of objects."""
+    first = view[2]
+    if first == 0xDC:
+        return int.from_bytes(view[3:5], "big")
+    if first == 0xDD:
+        return int.from_bytes(view[3:7], "big")
+    return first & 0x0F
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[Any], view: memoryview) -> Any:
+    try:
+        return decoder.decode(view[2:])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"records that don't decode: {error}") from None

@@ -1,0 +1,501 @@
+"""One session of a client: one DEALER socket from its hello to its end, and the calls that travel by it.
+
+libzmq would reconnect a socket silently and replay what it holds to a server that knows nothing of it. So a socket
+lives for one connection only: when that breaks, or the server falls silent, the socket is closed, what is in flight
+ends with `Unavailable`, and what never left may go by the next session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from aiozpat.codec import DECODE_ERRORS, ENCODE_ERRORS, Decoder, extract, is_large
+from aiozpat.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    ProtocolError,
+    ResourceExhausted,
+    RpcError,
+    StatusCode,
+    Unavailable,
+    rpc_error,
+)
+from aiozpat.observability.notices import Notices
+from aiozpat.protocol.calls import next_scan, scan
+from aiozpat.protocol.liveness import Liveness, Verdict
+from aiozpat.protocol.outbox import Outbox
+from aiozpat.protocol.records import (
+    BYE,
+    CANCEL,
+    HEADER_LIMIT,
+    PING,
+    REQUEST,
+    Ack,
+    Buffer,
+    Bye,
+    Error,
+    Goaway,
+    Hello,
+    Ping,
+    Pong,
+    Record,
+    Refused,
+    Reply,
+    Reset,
+    encode,
+    join,
+    split,
+)
+from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, window_of
+from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, SocketKind
+
+_log = logging.getLogger("aiozpat.client")
+_monotonic = time.monotonic
+
+_FLUSH_LEAST, _FLUSH_MOST = 8, 256  # calls that leave at once: half of what is in flight, within these
+_RECORD_LIMIT = HEADER_LIMIT - 1024
+_LONGEST = 2**31  # milliseconds on the wire
+
+_any = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+
+class Phase(Enum):
+    """How far a session is."""
+
+    CONNECTING = "connecting"
+    READY = "ready"
+    DRAINING = "draining"
+    ENDED = "ended"
+
+
+class NeverRan(Exception):  # noqa: N818 - a signal between these two modules, never seen by a user
+    """The call did not run: it never left, or the server is draining; another session may take it."""
+
+    def __init__(self, reason: RpcError) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
+
+
+class Pending(msgspec.Struct, gc=False, eq=False):
+    """A call that waits for its answer."""
+
+    id: int
+    future: asyncio.Future[Any]
+    deadline: float
+    decoder: Decoder
+    method: str
+
+
+class Connection:
+    """One session.
+
+    Args:
+        context: Whose loop and sockets.
+        endpoint: The server's.
+        settings: What to tell it in the hello.
+        max_calls: How many calls may be in flight.
+        backlog_bytes: How many bytes of calls may wait to be sent.
+        notices: Where losses are counted.
+        on_phase: Called at each change of `phase`.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        settings: LinkSettings,
+        *,
+        max_calls: int,
+        backlog_bytes: int,
+        notices: Notices,
+        on_phase: Callable[[Connection], None],
+    ) -> None:
+        self.endpoint = endpoint
+        self.phase = Phase.CONNECTING
+        self.reason: RpcError = Unavailable(f"not connected to {endpoint} yet")
+        self.calls: dict[int, Pending] = {}
+        self.outbox = Outbox(settings.window_bytes)
+        self._loop = asyncio.get_running_loop()
+        self._create_future = self._loop.create_future
+        self._settings = settings
+        self._max_calls = max_calls
+        self._backlog_bytes = backlog_bytes
+        self._notices = notices
+        self._on_phase = on_phase
+        self._session = os.urandom(16)
+        self._last_id = 0
+        self._token = 0
+        self._peer_buffer_bytes = 0
+        self._flushing = False
+        self._next_scan = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._liveness = Liveness(settings.heartbeat, MISSES, _monotonic())
+        self.socket = Socket(
+            context,
+            SocketKind.DEALER,
+            settings.options,
+            on_readable=self._on_readable,
+            on_writable=self._flush,
+            on_event=self._on_event,
+            immediate=True,
+        )
+        self._ticker: asyncio.TimerHandle | None = None
+        try:
+            self.socket.connect(endpoint)
+        except BaseException:
+            self.socket.detach(0)
+            raise
+
+    # Calls
+
+    def start(
+        self, method: str, params: Any, deadline: float, timeout: float, decoder: Decoder, metadata: dict[str, str] | None
+    ) -> Pending:
+        """Send a call, now or with others in a moment; its future gets the result or the error.
+
+        Raises:
+            InvalidArgument: The params can't be encoded.
+            ResourceExhausted: Too many calls are in flight, or the params are too large.
+        """
+        calls = self.calls
+        if len(calls) >= self._max_calls:
+            raise ResourceExhausted(f"{len(calls)} calls of this client are in flight (max_in_flight)")
+        self._last_id = key = self._last_id + 1
+        future = self._create_future()
+        call = Pending(key, future, deadline, decoder, method)
+        self._put(key, key, method, params, timeout, metadata)
+        calls[key] = call
+        if deadline < self._next_scan:
+            self._arm(deadline)
+        in_flight = len(calls)
+        queued = len(self.outbox.entries)
+        if in_flight == 1 or queued >= _FLUSH_MOST or (queued >= _FLUSH_LEAST and queued >= in_flight >> 1):
+            self._flush()
+        elif not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        return call
+
+    def notify(self, method: str, params: Any, timeout: float, metadata: dict[str, str] | None) -> None:
+        """Send a call that wants no answer."""
+        self._last_id += 1
+        self._put(self._last_id, 0, method, params, timeout, metadata)
+        self._later()
+
+    def _put(
+        self, key: int, wire_id: int, method: str, params: Any, timeout: float, metadata: dict[str, str] | None
+    ) -> None:
+        """Encode a call and queue it: what is wrong with it reaches its caller, and later changes do no harm."""
+        outbox = self.outbox
+        buffers: list[Buffer] = []
+        values = params if type(params) is tuple else params.values()
+        for value in values:
+            if is_large(value):
+                params = self._extract(params, buffers)
+                break
+        milliseconds = int(timeout * 1000) + 1
+        head = (REQUEST, wire_id, len(buffers), method, milliseconds if milliseconds < _LONGEST else _LONGEST, params)
+        try:
+            record = encode(head if metadata is None else (*head, metadata))
+        except ENCODE_ERRORS as error:
+            raise InvalidArgument(f"{method}: the params can't be encoded: {error}") from error
+        if len(record) > _RECORD_LIMIT:
+            raise ResourceExhausted(
+                f"{method}: params of {len(record)} bytes are over the limit of {_RECORD_LIMIT}; pass large data as "
+                "a bytes param of its own, which travels apart, or in pieces"
+            )
+        if outbox.nbytes > self._backlog_bytes:
+            raise ResourceExhausted(f"{outbox.nbytes} bytes of calls wait for {self.endpoint} to read them")
+        if buffers:
+            outbox.add_large(key, record, buffers)
+        else:
+            outbox.entries[key] = record
+            outbox.nbytes += len(record)
+
+    def _extract(self, params: Any, buffers: list[Buffer]) -> Any:
+        extracted: Any
+        if isinstance(params, tuple):
+            extracted = tuple(extract(value, buffers) for value in params)
+        else:
+            extracted = {name: extract(value, buffers) for name, value in params.items()}
+        largest = max(map(len, buffers))
+        if largest > self._peer_buffer_bytes:
+            raise ResourceExhausted(f"a param of {largest} bytes; {self.endpoint} takes up to {self._peer_buffer_bytes}")
+        return extracted
+
+    def abandon(self, call: Pending) -> None:
+        """The caller waits no more: take the call back, or tell the server if it has left."""
+        if self.calls.pop(call.id, None) is not None:
+            self._withdraw(call.id)
+
+    def _withdraw(self, key: int) -> None:
+        if not self.outbox.remove(key) and self.phase is not Phase.ENDED:
+            self.outbox.control(encode((CANCEL, key)))
+            self._later()
+
+    # Deadlines
+
+    def _arm(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next_scan = deadline
+        self._timer = self._loop.call_later(next_scan(deadline, _monotonic(), len(self.calls)), self._scan)
+
+    def _scan(self) -> None:
+        self._timer = None
+        # A reply that has arrived while our own loop stood still is a reply in time.
+        self.socket.drain()
+        expired, nearest = scan(self.calls.values(), _monotonic())
+        self._next_scan = math.inf
+        if nearest < math.inf:
+            self._arm(nearest)
+        for call in expired:
+            del self.calls[call.id]
+            self._withdraw(call.id)
+            self._settle_call(call, DeadlineExceeded(f"{call.method}: no answer from {self.endpoint} in time"))
+
+    @staticmethod
+    def _settle_call(call: Pending, error: BaseException) -> None:
+        if not call.future.done():
+            call.future.set_exception(error)
+
+    # What leaves
+
+    def _later(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send what the server's window and the socket allow; an ack or room for more brings us back."""
+        self._flushing = False
+        socket, outbox = self.socket, self.outbox
+        if socket.closed or self.phase is Phase.CONNECTING:
+            return
+        while (message := outbox.peek()) is not None:
+            header, buffers = message
+            if not (socket.send_frames((header, *buffers)) if buffers else socket.send(header)):
+                break
+            outbox.commit(len(header) + sum(map(len, buffers)))
+            if not outbox.entries:
+                break
+        socket.settle()
+
+    # What arrives
+
+    def _on_readable(self) -> None:
+        frames = self.socket.receive()
+        if frames is None:
+            return
+        buffers: Sequence[memoryview] = ()
+        nbytes = len(frames[0])
+        if len(frames) > 1:
+            buffers = [memoryview(frame) for frame in frames[1:]]
+            nbytes += sum(map(len, buffers))
+        self._liveness.heard(_monotonic())
+        outbox = self.outbox
+        outbox.on_received(nbytes)
+        try:
+            self._on_records(split(frames[0]), buffers)
+        except ProtocolError as error:
+            self._notices.note("protocol error", f"{self.endpoint}: {error}")
+            self.end(Unavailable(f"{self.endpoint} does not speak AZP/1 as this client does: {error}"))
+            return
+        if outbox.pending:
+            self._later()
+
+    def _on_records(self, records: list[Record], buffers: Sequence[memoryview]) -> None:
+        calls = self.calls
+        taken = 0
+        for record in records:
+            if type(record) is Reply:
+                own: Sequence[memoryview] = ()
+                if record.buffers:
+                    own = buffers[taken : taken + record.buffers]
+                    taken += record.buffers
+                call = calls.pop(record.id, None)
+                if call is None:
+                    self._notices.note("late reply", f"{self.endpoint} answered call {record.id} after its end")
+                    continue
+                try:
+                    result = call.decoder.decode(record.result, own) if own else call.decoder.plain(record.result)
+                except (*DECODE_ERRORS, InvalidArgument) as error:
+                    self._settle_call(call, Internal(f"{call.method}: the result is not what was asked for: {error}"))
+                    continue
+                future = call.future
+                if not future.done():
+                    future.set_result(result)
+            else:
+                self._on_other(record)
+
+    def _on_other(self, record: Record) -> None:
+        kind = type(record)
+        if kind is Error:
+            self._on_error(record)  # type: ignore[arg-type]  # `kind is` narrows for us, not for mypy
+        elif kind is Refused:
+            self._on_refused(record)  # type: ignore[arg-type]  # as above
+        elif isinstance(record, Ping):
+            self.outbox.pong(record.token)
+        elif isinstance(record, Ack):
+            self.outbox.on_ack(record.received)
+        elif isinstance(record, Hello):
+            self._on_hello(record)
+        elif isinstance(record, Reset):
+            self._on_reset(record)
+        elif isinstance(record, Goaway):
+            if self.phase is Phase.READY:
+                self.reason = Unavailable(f"{self.endpoint}: {record.reason}")
+                self._enter(Phase.DRAINING)
+        elif isinstance(record, Bye):
+            self._on_bye(record)
+        elif not isinstance(record, Pong):
+            raise ProtocolError(f"a server does not send a {kind.__name__.lower()}")
+
+    def _on_error(self, record: Error) -> None:
+        call = self.calls.pop(record.id, None)
+        if call is None:
+            return
+        try:
+            details = _any(record.details)
+        except DECODE_ERRORS:
+            details = {}
+        self._settle_call(call, rpc_error(record.code, record.message, details))
+
+    def _on_refused(self, record: Refused) -> None:
+        call = self.calls.pop(record.id, None)
+        if call is None:
+            return
+        error = rpc_error(record.code, record.message)
+        if record.code == StatusCode.UNAVAILABLE:
+            self._settle_call(call, NeverRan(error))
+        else:
+            self._settle_call(call, error)
+
+    def _on_hello(self, hello: Hello) -> None:
+        if self.phase is not Phase.CONNECTING or hello.session != self._session:
+            return
+        self.outbox.window = window_of(hello.limits, self._settings.window_bytes)
+        self._peer_buffer_bytes = buffer_of(hello.limits)
+        self._enter(Phase.READY)
+
+    def _on_reset(self, reset: Reset) -> None:
+        error = rpc_error(reset.code, f"{self.endpoint} turned this session away: {reset.reason}")
+        self._notices.note("reset by the server", error.message)
+        self.end(error)
+
+    def _on_bye(self, bye: Bye) -> None:
+        if self.phase is not Phase.ENDED and not self._leaving():
+            self.outbox.control(encode((BYE, "")))
+            self._flush()
+        self.end(Unavailable(f"{self.endpoint}: {bye.reason}"))
+
+    def _leaving(self) -> bool:
+        return self._goodbye is not None
+
+    _goodbye: asyncio.Future[None] | None = None
+
+    # The session's life
+
+    def _on_event(self, event: MonitorEvent) -> None:
+        kind = event.kind
+        if kind is MonitorEventKind.HANDSHAKE_SUCCEEDED and self.phase is Phase.CONNECTING:
+            self._liveness = Liveness(self._settings.heartbeat, MISSES, _monotonic())
+            if not self.socket.send(join([self._settings.hello(self._session)])):
+                self.end(Unavailable(f"{self.endpoint} closed the connection at once"))
+                return
+            self._tick()
+        elif kind is MonitorEventKind.DISCONNECTED and not self.socket.closed:
+            self.socket.drain()
+            self.end(Unavailable(f"the connection to {self.endpoint} broke"))
+        elif kind in _FAILURES and self.phase is Phase.CONNECTING:
+            self.reason = Unavailable(f"can't connect to {self.endpoint}: {_failure(event)}")
+
+    def _tick(self) -> None:
+        if self.socket.closed:
+            return
+        self._ticker = self._loop.call_later(self._settings.heartbeat / 2, self._tick)
+        self.socket.drain()
+        verdict = self._liveness.tick(_monotonic())
+        if verdict is Verdict.DEAD:
+            self._notices.note("server lost", f"{self.endpoint}: no word for {MISSES} heartbeats")
+            self.end(Unavailable(f"{self.endpoint} has not said a word for {MISSES} heartbeats"))
+            return
+        if verdict is Verdict.PING and self.phase is not Phase.CONNECTING:
+            self._token += 1
+            self.outbox.control(encode((PING, self._token)))
+        self._flush()
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self._on_phase(self)
+
+    def end(self, reason: RpcError) -> None:
+        """End the session: what is in flight is `reason`, what never left may go elsewhere."""
+        if self.phase is Phase.ENDED:
+            return
+        self.reason = reason
+        for timer in (self._timer, self._ticker):
+            if timer is not None:
+                timer.cancel()
+        never_left = self.outbox.entries
+        lost = 0
+        for key, call in self.calls.items():
+            if key in never_left:
+                self._settle_call(call, NeverRan(reason))
+            else:
+                lost += 1
+                self._settle_call(call, type(reason)(f"{call.method}: {reason.message}; it may have run"))
+        if lost:
+            self._notices.note("calls lost", f"{lost} in flight when {reason.message}")
+        self.calls.clear()
+        if self._goodbye is not None and not self._goodbye.done():
+            self._goodbye.set_result(None)
+        self.socket.detach(0)
+        self._enter(Phase.ENDED)
+
+    async def leave(self, timeout: float) -> None:
+        """Say goodbye, and wait for the server's, so that everything sent before has been read.
+
+        Args:
+            timeout: Seconds to wait for it at most.
+        """
+        if self.phase in (Phase.READY, Phase.DRAINING):
+            self._goodbye = self._loop.create_future()
+            deadline = _monotonic() + timeout
+            while self.outbox.entries and _monotonic() < deadline and self.phase is not Phase.ENDED:
+                self._flush()
+                await asyncio.wait({self._goodbye}, timeout=0.01)
+            self.outbox.control(encode((BYE, "")))
+            self._flush()
+            await asyncio.wait({self._goodbye}, timeout=max(0.0, deadline - _monotonic()))
+        self.end(Unavailable("this client was closed"))
+
+
+_FAILURES = {
+    MonitorEventKind.CLOSED,
+    MonitorEventKind.CONNECT_RETRIED,
+    MonitorEventKind.HANDSHAKE_FAILED_NO_DETAIL,
+    MonitorEventKind.HANDSHAKE_FAILED_PROTOCOL,
+    MonitorEventKind.HANDSHAKE_FAILED_AUTH,
+}
+
+
+def _failure(event: MonitorEvent) -> str:
+    """What a monitor event says went wrong, in words."""
+    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_AUTH:
+        return "it refused this client's key"
+    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_PROTOCOL:
+        return "no ZeroMQ handshake: another protocol, or another security mechanism, is spoken there"
+    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_NO_DETAIL:
+        return "the handshake broke off (with CURVE: probably the wrong server key)"
+    return "nobody listens there, or it does not answer; trying again"

@@ -1,0 +1,408 @@
+"""Runs the calls of a server: admission, one task a call, deadlines, cancellation, results."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import anyio.to_thread
+
+from aiozpat.codec import ENCODE_ERRORS, extract, is_large
+from aiozpat.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Internal,
+    ProtocolError,
+    ResourceExhausted,
+    RpcError,
+    StatusCode,
+    Unimplemented,
+)
+from aiozpat.observability.notices import Notices
+from aiozpat.protocol.admission import Decision, Gate
+from aiozpat.protocol.calls import next_scan, scan
+from aiozpat.protocol.records import (
+    ERROR,
+    HEADER_LIMIT,
+    REFUSED,
+    REPLY,
+    Buffer,
+    Request,
+    encode,
+)
+from aiozpat.rpc.current import ENDED, NEW, RUNNING, Job, current_job
+from aiozpat.rpc.limits import Limits
+from aiozpat.rpc.route import Route, positional
+from aiozpat.rpc.service import Method, Service
+from aiozpat.rpc.session import Session
+
+_log = logging.getLogger("aiozpat.server")
+_EAGER = sys.version_info >= (3, 12)
+_RECORD_LIMIT = HEADER_LIMIT - 1024  # leaves room for what travels in the same message
+_TEXT_LIMIT = 8192  # characters of an error's message
+_monotonic = time.monotonic
+# A coroutine that never suspends then ends inside the constructor, without a turn of the loop.
+_eager_task = partial(asyncio.Task, eager_start=True) if _EAGER else asyncio.Task
+
+
+class Executor:
+    """The calls of one server.
+
+    Args:
+        services: What to serve.
+        limits: How much at once.
+        sessions: The sessions there are, for the scan of deadlines.
+        post: Called when something was put into a session's outbox.
+        notices: Where refusals and drops are counted.
+        send_tracebacks: Whether an unexpected exception's traceback travels to the caller.
+    """
+
+    def __init__(
+        self,
+        services: Iterable[Service],
+        limits: Limits,
+        *,
+        sessions: Callable[[], Iterable[Session]],
+        post: Callable[[Session], None],
+        notices: Notices,
+        send_tracebacks: bool,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self._limits = limits
+        self._sessions = sessions
+        self._post = post
+        self._notices = notices
+        self._send_tracebacks = send_tracebacks
+        self._threads = anyio.CapacityLimiter(limits.max_threads)
+        self.gate: Gate[Job] = Gate(limits.max_concurrency, limits.max_queued)
+        self.routes: dict[str, Route] = {}
+        for service in services:
+            for method in service.methods:
+                self.routes[method.name] = Route(method, self._callable(method))
+        self.refusing: str | None = None  # why no call is admitted any more
+        self._orphans: dict[int, Job] = {}  # running, of sessions that have ended
+        self._idle: asyncio.Future[None] | None = None
+        self._next_scan = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def _callable(self, method: Method) -> Callable[..., Any]:
+        call = positional(method)
+        if method.is_async:
+            return call
+
+        async def in_thread(*args: Any) -> Any:
+            # Abandoned only when the server ends for good; a deadline leaves it, and its place, until it returns.
+            return await anyio.to_thread.run_sync(partial(call, *args), abandon_on_cancel=True, limiter=self._threads)
+
+        return in_thread
+
+    # Admission
+
+    def request(self, session: Session, request: Request, buffers: Sequence[memoryview], now: float) -> None:
+        """Start a call, queue it, or answer at once why not."""
+        route = self.routes.get(request.method)
+        key = request.id
+        if key <= 0:
+            key = session.last_key = session.last_key - 1
+        if route is None or self.refusing is not None or len(session.calls) >= self._limits.max_calls_per_peer:
+            self._turn_away(session, key, request.method)
+            return
+        try:
+            args = route.decode(request.params, buffers)
+        except RpcError as error:
+            self._answer_error(session, key, error)
+            return
+        if key in session.calls:
+            raise ProtocolError(f"call {key} is in flight already")
+        job = Job(session, key, route, args, now + request.timeout * 0.001, request.metadata)
+        gate = self.gate
+        if route.gate is None and gate.running < gate.max_concurrency:
+            gate.running += 1
+            self._start(job)
+        else:
+            self._queue(job)
+
+    def _turn_away(self, session: Session, key: int, method: str) -> None:
+        if self.refusing is not None:
+            self._refuse(session, key, StatusCode.UNAVAILABLE, self.refusing)
+        elif method not in self.routes:
+            self._answer_error(session, key, self._unimplemented(method))
+        else:
+            limit = self._limits.max_calls_per_peer
+            text = f"{limit} calls of this client are in flight (max_calls_per_peer)"
+            self._refuse(session, key, StatusCode.RESOURCE_EXHAUSTED, text)
+
+    def _unimplemented(self, method: str) -> RpcError:
+        service, _, short = method[:200].rpartition(".")
+        known = [name for name in self.routes if name.rpartition(".")[0] == service]
+        if known:
+            return Unimplemented(f"service {service!r} has no method {short!r}; it has {', '.join(known[:20])}")
+        return Unimplemented(f"no service {service!r} here for {method[:200]!r}")
+
+    def _queue(self, job: Job) -> None:
+        """Admit a call where there is a method's limit, or where the server's is reached."""
+        gate = job.route.gate
+        decision = Decision.RUN if gate is None else gate.enter(job)
+        if decision is Decision.RUN:
+            decision = self.gate.enter(job)
+            if decision is Decision.REFUSE and gate is not None:
+                self._leave_route(job.route)
+        if decision is Decision.RUN:
+            self._start(job)
+        elif decision is Decision.WAIT:
+            self._enlist(job)
+        else:
+            self._refuse_full(job)
+
+    def _refuse_full(self, job: Job) -> None:
+        name = job.route.name
+        text = f"{name}: the places to run and to wait are all taken (max_concurrency, max_queued)"
+        self._refuse(job.session, job.key, StatusCode.RESOURCE_EXHAUSTED, text)
+
+    def _refuse(self, session: Session, key: int, code: StatusCode, message: str) -> None:
+        self._notices.note("refused", f"{session.label}: {message}")
+        self._put(session, key, encode((REFUSED, key, 0, int(code), message)))
+
+    def _enlist(self, job: Job) -> None:
+        """Put a call into the tables in which cancels and deadlines find it."""
+        job.session.calls[job.key] = job
+        if job.deadline < self._next_scan:
+            self._arm(job.deadline, _monotonic())
+
+    # Running
+
+    def _start(self, job: Job) -> None:
+        if job.answered:
+            self._release(job)
+        elif _EAGER:
+            task = _eager_task(self._run(job), loop=self._loop, name=job.route.name)
+            if not task.done():
+                job.task = task
+                self._enlist(job)
+        else:
+            job.task = asyncio.Task(self._run(job), loop=self._loop, name=job.route.name)
+            job.session.calls[job.key] = job
+            if job.deadline < self._next_scan:
+                self._arm(job.deadline, _monotonic())
+
+    async def _run(self, job: Job) -> None:
+        """One call, in its own task; sends its own answer, which is cheaper than a callback on the task."""
+        route = job.route
+        if job.answered:  # before its first step
+            self._release(job)
+            return
+        job.state = RUNNING
+        current_job.set(job)
+        route.calls += 1
+        try:
+            result = await route.call(*job.args)
+            if not job.answered:
+                self._answer(job, result)
+        except Exception as error:
+            self._fail(job, error)
+        except BaseException as error:
+            self._fail(job, error)
+            if not isinstance(error, asyncio.CancelledError):
+                raise
+        finally:
+            self._release(job)
+
+    def _release(self, job: Job) -> None:
+        """A call has ended: out of the tables, its places to the next ones."""
+        job.state = ENDED
+        job.task = None
+        job.session.calls.pop(job.key, None)
+        if self._orphans:
+            self._orphans.pop(id(job), None)
+        gate = self.gate
+        if gate.queued:
+            self._start_later(gate.leave())
+        else:
+            gate.running -= 1
+        if job.route.gate is not None:
+            self._leave_route(job.route)
+        if self._idle is not None and not gate.running and not self._idle.done():
+            self._idle.set_result(None)
+
+    def _leave_route(self, route: Route) -> None:
+        """Give back a place of a method's own limit; who gets it still needs one of the server's."""
+        gate = route.gate
+        while gate is not None and (job := gate.leave()) is not None:
+            decision = self.gate.enter(job)
+            if decision is Decision.RUN:
+                self._start_later(job)
+            elif decision is Decision.REFUSE:
+                job.session.calls.pop(job.key, None)
+                self._refuse_full(job)
+                continue
+            return
+
+    def _start_later(self, job: Job | None) -> None:
+        # Not from inside the task that ends: an eager one would start in its context.
+        if job is not None:
+            self._loop.call_soon(self._start, job, context=self._context)
+
+    # Answers
+
+    def _answer(self, job: Job, result: Any) -> None:
+        key, session = job.key, job.session
+        if key < 0:
+            return
+        if is_large(result):
+            self._answer_large(job, result)
+            return
+        try:
+            record = encode((REPLY, key, 0, result))
+        except ENCODE_ERRORS as error:
+            raise Internal(f"the result can't be encoded: {error}") from error
+        outbox = session.outbox
+        if len(record) > _RECORD_LIMIT or outbox.nbytes > self._limits.backlog_bytes:
+            self._too_much(job, len(record))
+            return
+        outbox.add(key, record)
+        self._post(session)
+
+    def _answer_large(self, job: Job, result: Any) -> None:
+        session = job.session
+        buffers: list[Buffer] = []
+        record = encode((REPLY, job.key, 1, extract(result, buffers)))
+        nbytes = len(buffers[0])
+        if nbytes > session.peer_buffer_bytes:
+            raise ResourceExhausted(f"a result of {nbytes} bytes; the client takes up to {session.peer_buffer_bytes}")
+        if session.outbox.nbytes > self._limits.backlog_bytes:
+            self._too_much(job, 0)
+            return
+        session.outbox.add_large(job.key, record, buffers)
+        self._post(session)
+
+    def _too_much(self, job: Job, nbytes: int) -> None:
+        if nbytes > _RECORD_LIMIT:
+            raise ResourceExhausted(
+                f"a result of {nbytes} bytes is over the limit of {_RECORD_LIMIT}; return large data as bytes, "
+                "which travel apart, or in pieces"
+            )
+        self._notices.note("reply dropped", f"{job.session.label} does not read its replies")
+        raise ResourceExhausted(f"{self._limits.backlog_bytes} bytes of replies wait for this client to read them")
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        job.route.errors += 1
+        if job.answered:
+            if not isinstance(error, (asyncio.CancelledError, RpcError)):
+                _log.warning("%s failed after its caller had gone", job.route.name, exc_info=error)
+            return
+        if isinstance(error, asyncio.CancelledError):
+            answer: RpcError = Cancelled("the handler was cancelled on the server")
+        elif isinstance(error, RpcError) and not error.from_call:
+            answer = error
+        else:
+            answer = self._internal(job, error)
+        self._answer_error(job.session, job.key, answer)
+
+    def _internal(self, job: Job, error: BaseException) -> RpcError:
+        _log.error("%s failed", job.route.name, exc_info=error)
+        details: dict[str, Any] = {"type": type(error).__name__}
+        if isinstance(error, RpcError):
+            details["cause"] = {"code": int(error.code), "message": error.message}
+        if self._send_tracebacks:
+            details["traceback"] = "".join(traceback.format_exception(error))[-_TEXT_LIMIT:]
+        return Internal(f"{type(error).__name__}: {error}", details=details)
+
+    def _answer_error(self, session: Session, key: int, error: RpcError) -> None:
+        message = error.message[:_TEXT_LIMIT]
+        try:
+            record = encode((ERROR, key, 0, int(error.code), message, error.details))
+        except ENCODE_ERRORS:
+            record = b""
+        if not 0 < len(record) <= _RECORD_LIMIT:
+            _log.warning("the details of an error can't be sent: %r", error)
+            message = message.encode("utf-8", "replace").decode()
+            record = encode((ERROR, key, 0, int(error.code), message, {}))
+        self._put(session, key, record)
+
+    def _put(self, session: Session, key: int, record: bytes) -> None:
+        if key > 0 and not session.ending:
+            session.outbox.add(key, record)
+            self._post(session)
+
+    # Deadlines and cancellation
+
+    def _arm(self, deadline: float, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        count = self.gate.running + self.gate.queued
+        self._next_scan = deadline
+        self._timer = self._loop.call_later(next_scan(deadline, now, count), self._scan)
+
+    def _scan(self) -> None:
+        self._timer = None
+        now = _monotonic()
+        jobs = chain.from_iterable(session.calls.values() for session in self._sessions())
+        expired, nearest = scan((job for job in jobs if not job.answered), now)
+        self._next_scan = math.inf
+        if nearest < math.inf:
+            self._arm(nearest, now)
+        for job in expired:
+            error = DeadlineExceeded(f"{job.route.name} did not end within the caller's deadline")
+            self._answer_error(job.session, job.key, error)
+            self.cancel(job)
+
+    def cancel(self, job: Job) -> None:
+        """Nobody wants the answer any more: a running coroutine is cancelled, a waiting call leaves its queue."""
+        if job.answered:
+            return
+        job.answered = True
+        if job.state == NEW:
+            self._withdraw(job)
+        elif job.task is not None and not job.route.in_thread:
+            job.task.cancel()
+
+    def _withdraw(self, job: Job) -> None:
+        if self.gate.withdraw(job):
+            self._leave_route(job.route)
+        elif job.route.gate is None or not job.route.gate.withdraw(job):
+            return  # it has its places already; its first step will see that nobody waits
+        job.session.calls.pop(job.key, None)
+
+    def abandon(self, session: Session) -> None:
+        """A client is gone: end all that runs for it."""
+        for job in list(session.calls.values()):
+            self.cancel(job)
+        self._orphans.update((id(job), job) for job in session.calls.values())
+
+    # The end
+
+    async def idle(self, timeout: float) -> bool:
+        """Wait until nothing runs; False if that took longer than `timeout` seconds."""
+        if not self.gate.running:
+            return True
+        self._idle = self._loop.create_future()
+        await asyncio.wait({self._idle}, timeout=timeout)
+        return not self.gate.running
+
+    async def stop(self, timeout: float) -> int:
+        """Cancel what still runs, threads' calls too, and wait; the number that did not end within `timeout`."""
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = set()
+        of_sessions = chain.from_iterable(session.calls.values() for session in self._sessions())
+        for job in [*of_sessions, *self._orphans.values()]:
+            task = job.task
+            self.cancel(job)
+            if task is not None:
+                if job.route.in_thread:
+                    task.cancel()
+                tasks.add(task)
+        if not tasks:
+            return 0
+        _, left = await asyncio.wait(tasks, timeout=timeout)
+        return len(left)

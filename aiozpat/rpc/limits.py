@@ -1,0 +1,42 @@
+"""The limits of a server; past each of them there is a refusal or a drop that is counted, never an unbounded queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a `Server` takes on.
+
+    Args:
+        max_concurrency: Calls that run at once, all methods together.
+        max_queued: Calls that wait for one of those places.
+        max_calls_per_peer: Calls of one client, running and waiting.
+        max_sessions: Clients connected at once.
+        max_threads: Worker threads for plain-def handlers.
+        window_bytes: Bytes sent to a client beyond what it has acknowledged; then its replies wait here.
+        backlog_bytes: Bytes of replies that may wait here for one client; a reply past it becomes
+            `ResourceExhausted`.
+        slow_peer_seconds: How long a client may take nothing of what waits for it before it is dropped.
+
+    Raises:
+        ValueError: A limit is not a positive number (`max_queued` may be 0).
+    """
+
+    max_concurrency: int = 16_384
+    max_queued: int = 16_384
+    max_calls_per_peer: int = 16_384
+    max_sessions: int = 50_000
+    max_threads: int = 40
+    window_bytes: int = 8 * MIB
+    backlog_bytes: int = 16 * MIB
+    slow_peer_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not value > 0 and not (field.name == "max_queued" and value == 0):
+                raise ValueError(f"Limits.{field.name} is a positive number; got {value!r}")

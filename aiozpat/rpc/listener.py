@@ -1,0 +1,426 @@
+"""The server's ROUTER socket: sessions come and go, records in, coalesced replies out, nobody waits for anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Sequence
+
+from aiozpat.errors import PeerUnreachable, ProtocolError, StatusCode
+from aiozpat.observability.notices import Notices
+from aiozpat.protocol.liveness import Liveness, Verdict
+from aiozpat.protocol.outbox import Outbox
+from aiozpat.protocol.records import (
+    BYE,
+    CODEC,
+    GOAWAY,
+    PING,
+    RESET,
+    VERSION,
+    VERSIONS,
+    Ack,
+    Bye,
+    Cancel,
+    Goaway,
+    Hello,
+    NotAzp,
+    Ping,
+    Pong,
+    Record,
+    Request,
+    UnknownVersion,
+    encode,
+    join,
+    split,
+    split_hello,
+)
+from aiozpat.rpc.executor import Executor
+from aiozpat.rpc.limits import Limits
+from aiozpat.rpc.session import Session
+from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, window_of
+from aiozpat.transport import Context, Frame, MonitorEvent, MonitorEventKind, Socket, SocketKind, source_fd
+
+_log = logging.getLogger("aiozpat.server")
+_monotonic = time.monotonic
+
+_SENDS = 16  # messages to one client before the next one's turn
+_FLUSH_AT = 64  # replies that leave at once; waiting for more would make both sides take turns
+_RETRY = 0.02  # seconds between tries to send to clients that were full, should the FD not tell
+_CONFIRM = (0.0, 0.01, 0.05, 0.2)  # seconds after a disconnect at which to ask the socket whether the peer is gone
+
+
+class Listener:
+    """The sessions of one server.
+
+    Args:
+        context: Whose loop and sockets.
+        settings: What to tell clients in the hello.
+        limits: The server's limits.
+        notices: Where drops and breaches are counted.
+    """
+
+    def __init__(self, context: Context, settings: LinkSettings, limits: Limits, notices: Notices) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._limits = limits
+        self._notices = notices
+        self.sessions: dict[bytes, Session] = {}
+        self.executor: Executor | None = None
+        self._dirty: list[Session] = []
+        self._flushing = False
+        self._blocked: dict[bytes, Session] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._changed: asyncio.Future[None] | None = None
+        self._token = 0
+        self.socket = Socket(
+            context,
+            SocketKind.ROUTER,
+            settings.options,
+            on_readable=self._on_readable,
+            on_writable=self._on_writable,
+            on_event=self._on_event,
+        )
+        self._ticker = self._loop.call_later(settings.heartbeat / 2, self._tick)
+
+    # What arrives
+
+    def _on_readable(self) -> None:
+        received = self.socket.receive_routed()
+        if received is None:
+            return
+        identity, frames = received
+        session = self.sessions.get(identity)
+        try:
+            if session is None:
+                self._on_stranger(identity, frames)
+            else:
+                self._on_message(session, frames, split(frames[0]))
+        except NotAzp as error:
+            self._notices.note("not azp", str(error))
+        except UnknownVersion as error:
+            self._reset(identity, StatusCode.UNIMPLEMENTED, str(error))
+        except ProtocolError as error:
+            self._reset(identity, StatusCode.INVALID_ARGUMENT, str(error))
+
+    def _on_message(self, session: Session, frames: list[Frame], records: list[Record]) -> None:
+        now = _monotonic()
+        session.liveness.heard(now)
+        buffers: Sequence[memoryview] = ()
+        nbytes = len(frames[0])
+        if len(frames) > 1:
+            buffers = [memoryview(frame) for frame in frames[1:]]
+            nbytes += sum(map(len, buffers))
+        session.outbox.on_received(nbytes)
+        self._dispatch(session, records, buffers, now)
+        if not session.dirty and session.outbox.pending:
+            self._mark(session)
+        if self._dirty:
+            self._flush()
+        self._loop.call_soon(self._flush_and_settle)
+
+    def _dispatch(
+        self, session: Session, records: list[Record], buffers: Sequence[memoryview], now: float
+    ) -> None:
+        executor = self.executor
+        if executor is None:
+            return
+        taken = 0
+        cancelled: set[int] = set()
+        for record in records:
+            if type(record) is Request:
+                own: Sequence[memoryview] = ()
+                if record.buffers:
+                    own = buffers[taken : taken + record.buffers]
+                    taken += record.buffers
+                    if record.buffers < 0 or taken > len(buffers):
+                        raise ProtocolError("a record announces more buffers than its message brought")
+                if session.ending:
+                    continue
+                if not cancelled or record.id not in cancelled:
+                    executor.request(session, record, own, now)
+            elif type(record) is Cancel:
+                job = session.calls.get(record.id)
+                if job is not None:
+                    executor.cancel(job)
+                else:
+                    cancelled.add(record.id)
+            else:
+                self._control(session, record)
+        if taken != len(buffers):
+            raise ProtocolError(f"a message brought {len(buffers)} buffers, its records announced {taken}")
+
+    def _control(self, session: Session, record: Record) -> None:
+        if type(record) is Ping:
+            session.outbox.pong(record.token)
+        elif type(record) is Ack:
+            session.outbox.on_ack(record.received)
+            session.stuck_since = None
+        elif type(record) is Bye:
+            self._on_bye(session)
+        elif not isinstance(record, (Pong, Goaway)):
+            raise ProtocolError(f"a client does not send a {type(record).__name__.lower()} here")
+
+    def _on_bye(self, session: Session) -> None:
+        """The client leaves: answer, unless this is the answer to ours, and end what runs for it."""
+        if not session.ending:
+            session.ending = True
+            session.outbox.control(encode((BYE, "")))
+            self._send(session)
+        self._end(session)
+
+    # Sessions
+
+    def _on_stranger(self, identity: bytes, frames: list[Frame]) -> None:
+        """A message from a peer without a session: a hello opens one, anything else is answered with a reset."""
+        view = memoryview(frames[0]) if frames else memoryview(b"")
+        records: list[Record] = []
+        try:
+            records = split(view)
+        except UnknownVersion:
+            hello = split_hello(view)
+            if hello is None:
+                raise
+        else:
+            first = records[0] if records else None
+            hello = first if isinstance(first, Hello) else None
+        if hello is None:
+            if not all(isinstance(record, Bye) for record in records):
+                self._reset(identity, StatusCode.UNAVAILABLE, "no such session here: begin with a hello")
+            return
+        session = self._open(identity, hello, source_fd(frames[0]))
+        if session is not None:
+            self._on_message(session, frames, records[1:])
+
+    def _open(self, identity: bytes, hello: Hello, fd: int) -> Session | None:
+        """Open a session, or say why not."""
+        executor = self.executor
+        if not set(hello.versions) & set(VERSIONS):
+            text = f"no version in common: the client speaks {hello.versions[:20]}, this server {list(VERSIONS)}"
+            self._reset(identity, StatusCode.UNIMPLEMENTED, text)
+        elif hello.codec != CODEC:
+            self._reset(identity, StatusCode.UNIMPLEMENTED, f"codec {hello.codec[:40]!r} is not spoken here: {CODEC}")
+        elif executor is None or executor.refusing is not None:
+            self._reset(identity, StatusCode.UNAVAILABLE, "the server is draining")
+        elif len(self.sessions) >= self._limits.max_sessions:
+            self._reset(identity, StatusCode.RESOURCE_EXHAUSTED, f"{len(self.sessions)} clients are connected")
+        else:
+            now = _monotonic()
+            session = Session(
+                identity,
+                f"{hello.name[:100]}/{hello.session[:4].hex()}",
+                fd,
+                Outbox(window_of(hello.limits, self._limits.window_bytes)),
+                Liveness(self._settings.heartbeat, MISSES, now),
+                buffer_of(hello.limits),
+            )
+            self.sessions[identity] = session
+            session.outbox.control(self._settings.hello(hello.session, (VERSION,)))
+            _log.debug("session opened: %s", session.label)
+            return session
+        return None
+
+    def _reset(self, identity: bytes, code: StatusCode, reason: str) -> None:
+        """Turn a peer away, and end its session if it has one."""
+        session = self.sessions.get(identity)
+        label = session.label if session is not None else f"a peer without a session ({identity.hex()[:10]})"
+        self._notices.note("reset", f"{label}: {reason}")
+        if session is not None:
+            self._end(session)
+        message = join([encode((RESET, int(code), reason[:1000], VERSIONS))])
+        try:
+            if not self.socket.send_frames((identity, message)):
+                self._notices.note("reset not sent", f"{label} takes nothing")
+        except PeerUnreachable:
+            self._notices.note("reset not sent", f"{label} is gone")
+
+    def _end(self, session: Session) -> None:
+        """Forget a session, and cancel what runs for it."""
+        if self.sessions.get(session.identity) is not session:
+            return
+        del self.sessions[session.identity]
+        self._blocked.pop(session.identity, None)
+        session.ending = True
+        if self.executor is not None:
+            self.executor.abandon(session)
+        _log.debug("session ended: %s", session.label)
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    def _on_event(self, event: MonitorEvent) -> None:
+        if event.kind is MonitorEventKind.DISCONNECTED:
+            self._confirm(event.value, 0)
+
+    def _confirm(self, fd: int, attempt: int) -> None:
+        """A connection is gone: the sessions that came by its fd are pinged, and unreachable ones ended.
+
+        The fd may be another connection's by now, and the socket may hear of the end a moment after the monitor.
+        """
+        if self.socket.closed:
+            return
+        self.socket.drain()
+        suspects = [session for session in self.sessions.values() if session.fd == fd]
+        for session in suspects:
+            self._ping(session)
+        self._flush_and_settle()
+        if any(session.identity in self.sessions for session in suspects) and attempt + 1 < len(_CONFIRM):
+            self._loop.call_later(_CONFIRM[attempt + 1], self._confirm, fd, attempt + 1)
+
+    def _ping(self, session: Session) -> None:
+        self._token += 1
+        session.outbox.control(encode((PING, self._token)))
+        self._mark(session)
+
+    def _tick(self) -> None:
+        """Every half heartbeat: read what has arrived, then judge."""
+        if self.socket.closed:
+            return
+        self._ticker = self._loop.call_later(self._settings.heartbeat / 2, self._tick)
+        self.socket.drain()
+        now = _monotonic()
+        for session in list(self.sessions.values()):
+            verdict = session.liveness.tick(now)
+            stuck = session.stuck_since
+            if verdict is Verdict.DEAD:
+                self._notices.note("client lost", f"{session.label}: no word for {MISSES} heartbeats")
+                self._end(session)
+            elif stuck is not None and now - stuck > self._limits.slow_peer_seconds:
+                text = f"{session.label} took nothing for {now - stuck:.1f} s; {session.outbox.nbytes} bytes dropped"
+                self._notices.note("slow peer dropped", text)
+                self._reset(session.identity, StatusCode.RESOURCE_EXHAUSTED, "replies were not read in time")
+            elif verdict is Verdict.PING:
+                self._ping(session)
+        self._flush_and_settle()
+
+    # What leaves
+
+    def post(self, session: Session) -> None:
+        """Something was put into this session's outbox."""
+        if not session.dirty:
+            self._mark(session)
+            if not self._flushing:
+                self._flushing = True
+                self._loop.call_soon(self._flush_and_settle)
+        elif len(session.outbox) >= _FLUSH_AT:
+            self._send(session)
+
+    def _mark(self, session: Session) -> None:
+        if not session.dirty:
+            session.dirty = True
+            self._dirty.append(session)
+
+    def _flush_and_settle(self) -> None:
+        self._flushing = False
+        if self.socket.closed:
+            return
+        self._flush()
+        self.socket.settle()
+
+    def _flush(self) -> None:
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            for session in dirty:
+                session.dirty = False
+                if not session.blocked:
+                    self._send(session)
+
+    def _send(self, session: Session) -> None:
+        """Send what the session's window and the socket allow; the rest waits for an ack or for room."""
+        outbox = session.outbox
+        if self.sessions.get(session.identity) is not session:
+            return
+        for _ in range(_SENDS):
+            message = outbox.peek()
+            if message is None:
+                break
+            header, buffers = message
+            try:
+                sent = self.socket.send_frames((session.identity, header, *buffers))
+            except PeerUnreachable:
+                self._notices.note("client gone", session.label)
+                self._end(session)
+                return
+            if not sent:
+                self._block(session)
+                return
+            outbox.commit(len(header) + sum(map(len, buffers)))
+            session.stuck_since = None
+            if not outbox.entries:
+                return
+        if outbox.stalled:
+            session.stuck_since = session.stuck_since or _monotonic()
+        else:
+            self._mark(session)
+            self._later()
+
+    def _later(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_and_settle)
+
+    def _block(self, session: Session) -> None:
+        session.blocked = True
+        session.stuck_since = session.stuck_since or _monotonic()
+        self._blocked[session.identity] = session
+        if self._retry is None:
+            self._retry = self._loop.call_later(_RETRY, self._on_retry)
+
+    def _on_retry(self) -> None:
+        self._retry = None
+        if not self.socket.closed:
+            self._on_writable()
+            self.socket.settle()
+
+    def _on_writable(self) -> None:
+        """Somebody may have room again: try those that were full, in turn."""
+        blocked, self._blocked = self._blocked, {}
+        for session in blocked.values():
+            session.blocked = False
+            self._send(session)
+
+    # The end
+
+    def goaway(self, reason: str) -> None:
+        """Tell every client to go elsewhere."""
+        self._broadcast(encode((GOAWAY, reason)))
+
+    async def bye(self, reason: str, timeout: float) -> None:
+        """Say that nothing more will come, and wait for the clients' answers, so that they have read everything."""
+        deadline = _monotonic() + timeout
+        while any(s.outbox.entries for s in self.sessions.values()) and _monotonic() < deadline:
+            await self._wait_for(0.01)
+        for session in self.sessions.values():
+            session.ending = True
+        self._broadcast(encode((BYE, reason)))
+        while self.sessions and (left := deadline - _monotonic()) > 0:
+            await self._wait_for(left)
+        if self.sessions:
+            self._notices.note("no goodbye", f"{len(self.sessions)} clients did not answer within {timeout:.1f} s")
+
+    async def _wait_for(self, timeout: float) -> None:
+        """Wait until a session ends."""
+        self._changed = self._loop.create_future()
+        await asyncio.wait({self._changed}, timeout=timeout)
+
+    def _broadcast(self, record: bytes) -> None:
+        for session in self.sessions.values():
+            session.outbox.control(record)
+            self._mark(session)
+        self._flush_and_settle()
+
+    async def close(self) -> None:
+        """Close the socket; every session ends."""
+        self._ticker.cancel()
+        if self._retry is not None:
+            self._retry.cancel()
+        for session in list(self.sessions.values()):
+            self._end(session)
+        await self.socket.close(0)
+
+    def waiting_bytes(self) -> int:
+        """Bytes of replies that wait to be sent."""
+        return sum(session.outbox.nbytes for session in self.sessions.values())
+
+    def each(self) -> Iterable[Session]:
+        """The sessions there are."""
+        return self.sessions.values()

@@ -1,0 +1,133 @@
+"""From a handler's signature to the decoder of its params: by position or by name, validated while decoding."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, get_type_hints
+
+import msgspec
+
+from aiozpat.codec import DECODE_ERRORS, Decoder, Raw, with_buffers
+from aiozpat.errors import InvalidArgument, UsageError
+
+_KINDS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_astuple = msgspec.structs.astuple
+_POSITION = re.compile(r"\$\[(\d+)\]")
+
+
+class Params:
+    """The params of one method.
+
+    Args:
+        name: The method's full name, for messages.
+        handler: The function whose annotations say what it takes.
+
+    Raises:
+        UsageError: A parameter has no annotation, takes any number of values, or has a type that can't be decoded.
+    """
+
+    __slots__ = ("_array", "_map", "_name", "_plain", "keyword_only", "names", "positional")
+
+    def __init__(self, name: str, handler: Callable[..., Any]) -> None:
+        self._name = name
+        parameters = _parameters(name, handler)
+        self.names = tuple(parameter.name for parameter in parameters)
+        self.keyword_only = tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+        self.positional = len(self.names) - len(self.keyword_only)
+        try:
+            self._array = _decoder(parameters, array_like=True)
+            self._map = _decoder(parameters, array_like=False)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise UsageError(f"{name}: a parameter has a type that can't be decoded: {error}") from error
+        self._plain = self._array.plain
+
+    def decode(self, raw: Raw, buffers: Sequence[memoryview] = ()) -> tuple[Any, ...]:
+        """The values in the order of the signature, defaults filled in.
+
+        Raises:
+            InvalidArgument: The params don't fit; the message names the first that doesn't.
+        """
+        try:
+            if not buffers:
+                return _astuple(self._plain(raw))
+            return _astuple(self._by_form(raw).decode(raw, buffers))
+        except DECODE_ERRORS as error:
+            if not buffers and self._by_form(raw) is self._map:
+                return self._decode_map(raw)
+            raise self._invalid(error) from None
+
+    def _decode_map(self, raw: Raw) -> tuple[Any, ...]:
+        try:
+            return _astuple(self._map.plain(raw))
+        except DECODE_ERRORS as error:
+            raise self._invalid(error) from None
+
+    def _by_form(self, raw: Raw) -> Decoder:
+        first = memoryview(raw)[0]
+        is_map = 0x80 <= first <= 0x8F or first in (0xDE, 0xDF)
+        return self._map if is_map else self._array
+
+    def _invalid(self, error: Exception) -> InvalidArgument:
+        def name_of(match: re.Match[str]) -> str:
+            index = int(match[1])
+            return f"$.{self.names[index]}" if index < len(self.names) else match[0]
+
+        if isinstance(error, RecursionError):
+            return InvalidArgument(f"{self._name}: params are nested too deep")
+        text = _POSITION.sub(name_of, str(error), count=1)
+        return InvalidArgument(f"{self._name}({', '.join(self.names)}): {text}")
+
+
+def _parameters(name: str, handler: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        hints = get_type_hints(handler, include_extras=True)
+    except NameError as error:
+        raise UsageError(f"{name}: an annotation can't be resolved: {error}") from error
+    parameters = []
+    for parameter in inspect.signature(handler).parameters.values():
+        if parameter.kind not in _KINDS:
+            raise UsageError(f"{name}: *{parameter.name} can't be typed; name each parameter")
+        if parameter.name not in hints:
+            raise UsageError(f"{name}: parameter {parameter.name!r} has no annotation; the annotation is its schema")
+        parameters.append(parameter.replace(annotation=hints[parameter.name]))
+    return parameters
+
+
+def _decoder(parameters: list[inspect.Parameter], *, array_like: bool) -> Decoder:
+    return _StructDecoder([(p, p.annotation) for p in parameters], array_like=array_like)
+
+
+class _StructDecoder(Decoder):
+    """A decoder whose struct is made again, with stand-ins for bytes, when the first buffers come."""
+
+    __slots__ = ("_array_like", "_fields")
+
+    def __init__(self, fields: list[tuple[inspect.Parameter, Any]], *, array_like: bool) -> None:
+        self._fields = fields
+        self._array_like = array_like
+        super().__init__(_struct(fields, array_like))
+
+    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> Any:
+        if buffers and self._buffered is None:
+            stand_ins = [(parameter, with_buffers(wanted)) for parameter, wanted in self._fields]
+            self._wanted = _struct(stand_ins, self._array_like)
+        return super().decode(raw, buffers)
+
+
+def _struct(fields: list[tuple[inspect.Parameter, Any]], array_like: bool) -> type[msgspec.Struct]:
+    # Names of the struct's own: a parameter may be called like one of Struct's attributes.
+    members = [
+        (f"p{index}", wanted, _field(parameter)) for index, (parameter, wanted) in enumerate(fields)
+    ]
+    return msgspec.defstruct(
+        "Params", members, array_like=array_like, forbid_unknown_fields=True, gc=False, kw_only=True
+    )
+
+
+def _field(parameter: inspect.Parameter) -> Any:
+    if parameter.default is inspect.Parameter.empty:
+        return msgspec.field(name=parameter.name)
+    default = parameter.default
+    return msgspec.field(name=parameter.name, default_factory=lambda: default)

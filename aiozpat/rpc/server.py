@@ -1,0 +1,250 @@
+"""The server: services behind a ROUTER socket that answers out of order, one task a call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import warnings
+from collections.abc import Iterable
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+from aiozpat.errors import Closed, UsageError
+from aiozpat.observability.notices import Notices
+from aiozpat.observability.statistics import MethodStatistics, ServerStatistics
+from aiozpat.rpc.executor import Executor
+from aiozpat.rpc.limits import Limits
+from aiozpat.rpc.listener import Listener
+from aiozpat.rpc.service import Service
+from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, check_heartbeat, process_name
+from aiozpat.transport import Context, SocketOptions, check_bind, endpoints_of
+
+_log = logging.getLogger("aiozpat.server")
+_GOODBYE = 1.0  # seconds for the clients to say goodbye
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Server:
+    """Serves services from the moment its block is entered until it is left.
+
+    Leaving the block drains: new calls are refused, those running finish within `grace`, the clients are told. Leaving
+    it by an exception or a cancellation ends the running calls at once.
+
+    Args:
+        services: What to serve; each has a name of its own.
+        bind: One endpoint or several, as in `tcp://127.0.0.1:5555`; port `*` lets the system choose.
+        name: Who this is, in clients' logs; by default the program and its process id.
+        limits: How much it takes on at once.
+        heartbeat: Seconds of silence after which a client is pinged; after three of them it is given up.
+        grace: Seconds for running calls to finish when it drains.
+        send_tracebacks: Whether callers see the traceback of an unexpected exception (not for the public).
+        options: Options of the socket.
+        context: A context to share; by default the loop's own.
+
+    Raises:
+        ValueError: A value is out of range.
+        InvalidEndpoint: `bind` is not an endpoint; on entering, also if it is not this machine's.
+        AddressInUse: On entering: somebody else listens there.
+        UsageError: No service, no endpoint, or two services with one method name.
+    """
+
+    def __init__(
+        self,
+        *services: Service,
+        bind: str | Iterable[str],
+        name: str | None = None,
+        limits: Limits | None = None,
+        heartbeat: float = 2.0,
+        grace: float = 5.0,
+        send_tracebacks: bool = False,
+        options: SocketOptions | None = None,
+        context: Context | None = None,
+    ) -> None:
+        self._services = services
+        self._bind = tuple(check_bind(endpoint) for endpoint in endpoints_of(bind))
+        if not services or not self._bind:
+            raise UsageError("a Server needs at least one Service and one endpoint to bind")
+        if len({service.name for service in services}) < len(services):
+            raise UsageError("two services of one Server have the same name")
+        if not grace >= 0:
+            raise ValueError(f"grace is a number of seconds, 0 or more; got {grace!r}")
+        self._limits = limits or Limits()
+        self._settings = LinkSettings(
+            name=name or process_name(),
+            window_bytes=self._limits.window_bytes,
+            options=(options or SocketOptions()).with_queues(QUEUE_MESSAGES),
+            heartbeat=check_heartbeat(heartbeat),
+        )
+        self._grace = grace
+        self._send_tracebacks = send_tracebacks
+        self._context = context
+        self._notices = Notices(_log)
+        self._listener: Listener | None = None
+        self._executor: Executor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._hurry: asyncio.Event | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "serving" if self._listener is not None else "new"
+        names = ", ".join(service.name for service in self._services)
+        return f"<aiozpat.Server {names} on {', '.join(self.endpoints or self._bind)}, {state}>"
+
+    def __del__(self) -> None:
+        if self._listener is not None and not self._closed:
+            warnings.warn(f"{self!r} was left open; use `async with`", ResourceWarning, source=self, stacklevel=1)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where it listens, with the ports that the system chose; empty before the block is entered."""
+        return self._listener.socket.endpoints if self._listener is not None else ()
+
+    @property
+    def endpoint(self) -> str:
+        """The first of `endpoints`.
+
+        Raises:
+            UsageError: The block is not entered yet.
+        """
+        if not self.endpoints:
+            raise UsageError("a Server has its endpoint inside `async with`")
+        return self.endpoints[0]
+
+    async def __aenter__(self) -> Self:
+        if self._listener is not None:
+            raise UsageError("this Server was entered before; make a new one")
+        context = self._context or Context.current()
+        listener = Listener(context, self._settings, self._limits, self._notices)
+        try:
+            for endpoint in self._bind:
+                listener.socket.bind(endpoint)
+        except BaseException:
+            await listener.close()
+            raise
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._listener = listener
+        self._executor = listener.executor = Executor(
+            self._services,
+            self._limits,
+            sessions=listener.each,
+            post=listener.post,
+            notices=self._notices,
+            send_tracebacks=self._send_tracebacks,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close(grace=self._grace if kind is None else 0)
+
+    async def serve_forever(self) -> None:
+        """Serve until `stop`, SIGINT or SIGTERM, drain, and return; a second signal ends the calls at once.
+
+        Signals are handled where the loop can (in the main thread). Cancelling it stops waiting; the block then ends.
+
+        Raises:
+            UsageError: Outside the block, or called twice.
+            Closed: The server is closed.
+        """
+        if self._closed:
+            raise Closed("this Server is closed")
+        if self._loop is None or self._stopping is None:
+            raise UsageError("serve_forever() works inside `async with Server(...)`")
+        if self._loop is not asyncio.get_running_loop():
+            raise UsageError("this Server belongs to another event loop")
+        with _Signals(self._loop, self._on_signal):
+            await self._stopping.wait()
+            await self.close()
+
+    def stop(self) -> None:
+        """Let `serve_forever` drain and return."""
+        if self._stopping is not None:
+            self._stopping.set()
+
+    def _on_signal(self) -> None:
+        if self._stopping is None or self._hurry is None:
+            return
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Drain and close; closing twice is harmless.
+
+        Args:
+            grace: Seconds for the running calls to finish; the constructor's by default. 0 ends them at once.
+        """
+        listener, executor = self._listener, self._executor
+        if self._closed or listener is None or executor is None:
+            return
+        self._closed = True
+        try:
+            executor.refusing = "the server is draining"
+            listener.goaway(executor.refusing)
+            await self._drained(executor, self._grace if grace is None else grace)
+            left = await executor.stop(timeout=1.0)
+            if left:
+                self._notices.note("call left running", f"{left} handlers did not end when they were cancelled")
+            await listener.bye("the server has ended", _GOODBYE)
+        finally:
+            await listener.close()
+
+    async def _drained(self, executor: Executor, grace: float) -> None:
+        """Wait for the running calls, as long as there is grace and no second signal."""
+        if self._hurry is None or not grace:
+            return
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        idle = asyncio.ensure_future(executor.idle(grace))
+        try:
+            await asyncio.wait({hurry, idle}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in (hurry, idle):
+                waiting.cancel()
+            await asyncio.wait({hurry, idle})
+
+    def statistics(self) -> ServerStatistics:
+        """A snapshot of what it has done and is doing."""
+        listener, executor = self._listener, self._executor
+        if listener is None or executor is None:
+            return ServerStatistics(0, 0, 0, 0, MappingProxyType({}), MappingProxyType({}))
+        methods = {
+            name: MethodStatistics(
+                route.calls, route.errors, route.gate.running if route.gate else 0, route.gate.queued if route.gate else 0
+            )
+            for name, route in executor.routes.items()
+        }
+        return ServerStatistics(
+            sessions=len(listener.sessions),
+            running=executor.gate.running,
+            queued=executor.gate.queued + sum(method.queued for method in methods.values()),
+            waiting_bytes=listener.waiting_bytes(),
+            methods=MappingProxyType(methods),
+            notices=MappingProxyType(self._notices.counts()),
+        )
+
+
+class _Signals:
+    """Handles SIGINT and SIGTERM on a loop while a block runs, and gives them back afterwards."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, handler: object) -> None:
+        self._loop = loop
+        self._handler = handler
+        self._set: list[signal.Signals] = []
+
+    def __enter__(self) -> None:
+        for number in _SIGNALS:
+            try:
+                self._loop.add_signal_handler(number, self._handler)  # type: ignore[arg-type]
+            except (NotImplementedError, RuntimeError, ValueError):
+                _log.debug("%s is not handled: not in the main thread, or not on this system", number.name)
+            else:
+                self._set.append(number)
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._set:
+            self._loop.remove_signal_handler(number)

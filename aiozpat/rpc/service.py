@@ -1,0 +1,114 @@
+"""Services: named groups of methods, typed by their annotations."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
+
+from aiozpat.errors import UsageError
+from aiozpat.rpc.params import Params
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+MAX_QUEUED = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One method of a service, as it was registered."""
+
+    name: str
+    handler: Callable[..., Any]
+    params: Params
+    is_async: bool
+    max_concurrency: int | None
+    max_queued: int
+
+
+class Service:
+    """A named group of methods; give it to a `Server`.
+
+    Args:
+        name: The first part of each method's full name: identifiers joined by dots.
+        version: Anything that tells versions apart, usually semantic.
+
+    Raises:
+        ValueError: The name is not made of identifiers.
+    """
+
+    def __init__(self, name: str, *, version: str = "0.0.0") -> None:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"a service's name is made of identifiers joined by dots; got {name!r}")
+        self.name = name
+        self.version = version
+        self._methods: dict[str, Method] = {}
+
+    def __repr__(self) -> str:
+        return f"<aiozpat.Service {self.name} {self.version}: {', '.join(self._methods) or 'no methods yet'}>"
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods registered so far."""
+        return tuple(self._methods.values())
+
+    @overload
+    def method(self, handler: F, /) -> F: ...
+
+    @overload
+    def method(
+        self, /, *, name: str | None = ..., max_concurrency: int | None = ..., max_queued: int = ...
+    ) -> Callable[[F], F]: ...
+
+    def method(
+        self,
+        handler: F | None = None,
+        /,
+        *,
+        name: str | None = None,
+        max_concurrency: int | None = None,
+        max_queued: int = MAX_QUEUED,
+    ) -> F | Callable[[F], F]:
+        """Register a function as a method; used as a decorator, with or without arguments.
+
+        A coroutine function runs as one task a call; a plain function in a worker thread. The function itself is
+        returned unchanged.
+
+        Args:
+            handler: The function; each parameter's annotation is its schema.
+            name: The method's name; the function's by default.
+            max_concurrency: How many calls of it run at once, on one server; `None` leaves it to the server's limit.
+            max_queued: How many more wait for their turn; past both, a call is refused with `ResourceExhausted`.
+
+        Raises:
+            UsageError: The function can't be a method; the message says why.
+        """
+        if handler is not None:
+            return self._register(handler, name, max_concurrency, max_queued)
+        return lambda function: self._register(function, name, max_concurrency, max_queued)
+
+    def _register(self, handler: F, name: str | None, max_concurrency: int | None, max_queued: int) -> F:
+        short = name if name is not None else getattr(handler, "__name__", "")
+        if not short.isidentifier():
+            raise UsageError(f"a method's name is an identifier; got {short!r}: give it name=")
+        full = f"{self.name}.{short}"
+        if short in self._methods:
+            raise UsageError(f"{full} is registered already")
+        if max_concurrency is not None and max_concurrency < 1:
+            raise UsageError(f"{full}: max_concurrency is at least 1; got {max_concurrency}")
+        if max_queued < 0:
+            raise UsageError(f"{full}: max_queued is at least 0; got {max_queued}")
+        if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
+            raise UsageError(f"{full} is a generator: streams of replies are not supported in this version")
+        self._methods[short] = Method(
+            name=full,
+            handler=handler,
+            params=Params(full, handler),
+            is_async=inspect.iscoroutinefunction(handler),
+            max_concurrency=max_concurrency,
+            max_queued=max_queued,
+        )
+        return handler

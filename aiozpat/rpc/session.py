@@ -1,0 +1,42 @@
+"""A session as the server keeps it: one client's socket, its calls, and what waits to be sent to it."""
+
+from __future__ import annotations
+
+from aiozpat.protocol.liveness import Liveness
+from aiozpat.protocol.outbox import Outbox
+from aiozpat.rpc.current import Job
+
+
+class Session:
+    """One client's session."""
+
+    __slots__ = (
+        "blocked",
+        "calls",
+        "dirty",
+        "ending",
+        "fd",
+        "identity",
+        "label",
+        "last_key",
+        "liveness",
+        "outbox",
+        "peer_buffer_bytes",
+        "stuck_since",
+    )
+
+    def __init__(
+        self, identity: bytes, label: str, fd: int, outbox: Outbox, liveness: Liveness, peer_buffer_bytes: int
+    ) -> None:
+        self.identity = identity
+        self.label = label
+        self.fd = fd
+        self.outbox = outbox
+        self.liveness = liveness
+        self.peer_buffer_bytes = peer_buffer_bytes
+        self.calls: dict[int, Job] = {}
+        self.last_key = 0  # of calls that want no answer, counted downwards
+        self.dirty = False  # among those to be flushed
+        self.blocked = False  # the socket took no more for it
+        self.ending = False  # a bye went out, or came: nothing new may start
+        self.stuck_since: float | None = None  # since when what waits for it could not be sent

@@ -1,0 +1,61 @@
+"""What both ends tell each other in their hellos, and the pace of their heartbeats."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiozpat.protocol.records import CODEC, HELLO, VERSIONS, encode
+from aiozpat.transport import SocketOptions
+
+MISSES = 3  # heartbeats without a word make a peer dead
+QUEUE_MESSAGES = 64  # high-water mark: messages are batches; 1000 of them let one idle reader hold 988 MiB
+SMALLEST_WINDOW = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings:
+    """What a side offers the other.
+
+    Args:
+        name: Who it is, for logs.
+        window_bytes: How much may be sent to it beyond what it acknowledged.
+        options: Its socket's options.
+        heartbeat: Seconds between heartbeats.
+    """
+
+    name: str
+    window_bytes: int
+    options: SocketOptions
+    heartbeat: float
+
+    def hello(self, session: bytes, versions: tuple[int, ...] = VERSIONS) -> bytes:
+        """The hello record, encoded."""
+        limits = {"window": self.window_bytes, "buffer": self.options.max_message_bytes}
+        return encode((HELLO, session, versions, CODEC, self.name, limits))
+
+
+def window_of(limits: Mapping[str, int], own: int) -> int:
+    """The window to keep to towards a peer: the smaller of both sides' wishes, within reason."""
+    return max(SMALLEST_WINDOW, min(limits.get("window", own), own))
+
+
+def buffer_of(limits: Mapping[str, int]) -> int:
+    """The largest buffer frame that a peer takes."""
+    return max(0, limits.get("buffer", SocketOptions().max_message_bytes))
+
+
+def process_name() -> str:
+    """A name for this process: the program's and its process id."""
+    return f"{Path(sys.argv[0] or 'python').name}:{os.getpid()}"
+
+
+def check_heartbeat(heartbeat: float) -> float:
+    """The heartbeat as it is, or ValueError."""
+    if not 0.01 <= heartbeat <= 3600:
+        raise ValueError(f"heartbeat is between 0.01 and 3600 seconds; got {heartbeat!r}")
+    return heartbeat
+

@@ -1,0 +1,52 @@
+"""What an endpoint looks like, checked before libzmq sees it: its own errors name neither part nor mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiozpat.errors import InvalidEndpoint
+
+_FORMS = "tcp://127.0.0.1:5555, tcp://*:5555 (bind), tcp://127.0.0.1:* (bind, any free port), ipc:///path or inproc://name"
+
+
+def endpoints_of(given: str | Iterable[str] | None) -> tuple[str, ...]:
+    """One endpoint, several or none, as a tuple."""
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def check_bind(endpoint: str) -> str:
+    """The endpoint as it is, or `InvalidEndpoint` if nothing can be bound to it."""
+    _check(endpoint, wildcard=True)
+    return endpoint
+
+
+def check_connect(endpoint: str) -> str:
+    """The endpoint as it is, or `InvalidEndpoint` if nothing can connect to it."""
+    _check(endpoint, wildcard=False)
+    return endpoint
+
+
+def _check(endpoint: object, *, wildcard: bool) -> None:
+    if not isinstance(endpoint, str):
+        raise InvalidEndpoint(f"an endpoint is text such as {_FORMS}; got {type(endpoint).__name__}")
+    scheme, separator, rest = endpoint.partition("://")
+    if not separator or scheme not in ("tcp", "ipc", "inproc"):
+        raise InvalidEndpoint(f"{endpoint!r} does not begin with tcp://, ipc:// or inproc://; an endpoint is {_FORMS}")
+    if not rest:
+        raise InvalidEndpoint(f"{endpoint!r} has no address after {scheme}://; an endpoint is {_FORMS}")
+    if scheme == "tcp":
+        _check_tcp(endpoint, rest, wildcard=wildcard)
+
+
+def _check_tcp(endpoint: str, rest: str, *, wildcard: bool) -> None:
+    host, separator, port = rest.rpartition(":")
+    if not separator or not host:
+        raise InvalidEndpoint(f"{endpoint!r} needs a host and a port, as in tcp://127.0.0.1:5555")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise InvalidEndpoint(f"{endpoint!r}: an IPv6 address stands in brackets, as in tcp://[::1]:5555")
+    if not wildcard and (host in ("*", "0.0.0.0") or port in ("*", "0")):  # noqa: S104 - compared, not bound
+        raise InvalidEndpoint(f"{endpoint!r} is an address to bind; to connect, name the host and the port")
+    if port != "*" and not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise InvalidEndpoint(f"{endpoint!r}: the port is a number up to 65535" + (" or *" if wildcard else ""))

@@ -1,0 +1,156 @@
+"""One ZeroMQ context for each running loop, ended when the loop's last endpoint has left."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import threading
+from types import TracebackType
+from typing import Self
+from weakref import WeakKeyDictionary
+
+import zmq
+import zmq.asyncio
+
+from aiozpat.errors import Closed, UsageError
+
+_log = logging.getLogger("aiozpat.transport")
+_MAX_SOCKETS = 65_535  # libzmq's default of 1023 ends in EMFILE at 341 DEALERs with monitors
+_GRACE = 1.0  # seconds past the longest linger until an ending context is left to its thread
+
+_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Context] = WeakKeyDictionary()
+_seeding = threading.Lock()
+_seeded = False
+
+
+class Context:
+    """A ZeroMQ context shared by endpoints of one event loop.
+
+    Without one each loop has its own, made by its first endpoint and ended by its last. Give the same `Context` to
+    several endpoints for `inproc://` between them, or to keep it while endpoints come and go; then it ends at the end
+    of its own `async with` block.
+
+    Args:
+        io_threads: Threads that move bytes; one carries gigabytes a second.
+    """
+
+    def __init__(self, *, io_threads: int = 1) -> None:
+        self._io_threads = io_threads
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._zmq: zmq.asyncio.Context | None = None
+        self._users = 0
+        self._longest_linger = 0.0
+        self._shared = True
+        self._ended = False
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else "open" if self._zmq is not None else "new"
+        return f"<aiozpat.Context {state}, {self._users} endpoints>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._users:
+            _log.warning("a Context is left with %d endpoints open; it ends when the last is closed", self._users)
+            self._shared = False
+            return
+        await self._terminate()
+
+    @classmethod
+    def current(cls) -> Context:
+        """The running loop's own context, made if there is none."""
+        loop = asyncio.get_running_loop()
+        context = _of_loop.get(loop)
+        if context is None:
+            context = _of_loop[loop] = cls()
+            context._shared = False
+        return context
+
+    def acquire(self) -> zmq.asyncio.Context:
+        """Count one more user, and give it libzmq's context."""
+        loop = asyncio.get_running_loop()
+        if self._ended:
+            raise Closed("this Context has ended; make a new one")
+        if self._loop is not None and self._loop is not loop:
+            raise UsageError("this Context belongs to another event loop; a Context and its endpoints share one loop")
+        self._loop = loop
+        if self._zmq is None:
+            self._zmq = _new_zmq_context(self._io_threads)
+        self._users += 1
+        return self._zmq
+
+    def hold(self) -> None:
+        """Count one more user that has no socket at the moment."""
+        self._users += 1
+
+    def drop(self, linger: float) -> None:
+        """Count one user less; `settle` or `release` follows once nothing more will be opened.
+
+        Args:
+            linger: Seconds for which the socket just closed may still be sending.
+        """
+        self._users -= 1
+        self._longest_linger = max(self._longest_linger, linger)
+
+    async def settle(self) -> None:
+        """End the context, bounded in time, if its last user has gone and it is not shared."""
+        if not self._users and not self._shared and not self._ended:
+            await self._terminate()
+
+    async def release(self) -> None:
+        """Give back a `hold`."""
+        self.drop(0)
+        await self.settle()
+
+    async def _terminate(self) -> None:
+        """End libzmq's context in a thread: `term` blocks until what lingers is sent."""
+        loop, context = self._loop, self._zmq
+        self._ended = True
+        self._zmq = None
+        if loop is None or context is None:
+            return
+        if _of_loop.get(loop) is self:
+            del _of_loop[loop]
+        done = loop.create_future()
+        thread = threading.Thread(target=_term, args=(context, loop, done), name="aiozpat-context-end", daemon=True)
+        thread.start()
+        bound = self._longest_linger + _GRACE
+        finished, _ = await asyncio.wait({done}, timeout=bound)
+        if not finished:
+            _log.warning("a ZeroMQ context did not end within %.1f s; left to its thread", bound)
+
+
+def _term(context: zmq.asyncio.Context, loop: asyncio.AbstractEventLoop, done: asyncio.Future[None]) -> None:
+    context.term()
+    try:
+        loop.call_soon_threadsafe(_finish, done)
+    except RuntimeError:
+        _log.debug("the loop was closed before its ZeroMQ context ended")
+
+
+def _finish(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
+
+
+def _new_zmq_context(io_threads: int) -> zmq.asyncio.Context:
+    _seed_routing_ids()
+    context = zmq.asyncio.Context(io_threads=io_threads)
+    context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
+    context.linger = 0  # a socket that nobody closed must not hang the interpreter's exit
+    return context
+
+
+def _seed_routing_ids() -> None:
+    """Seed libc's rand(), from which libzmq derives the routing ids it assigns, once a process; nobody else does."""
+    global _seeded  # noqa: PLW0603 - once a process is the point
+    with _seeding:
+        if _seeded or os.name != "posix":
+            return
+        _seeded = True
+        ctypes.CDLL(None).srand(ctypes.c_uint(int.from_bytes(os.urandom(4), "little")))

@@ -1,0 +1,89 @@
+"""What libzmq tells of a socket's connections, typed, as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import zmq
+import zmq.asyncio
+import zmq.backend
+
+
+class MonitorEventKind(IntEnum):
+    """What happened to a connection."""
+
+    CONNECTED = zmq.EVENT_CONNECTED
+    CONNECT_DELAYED = zmq.EVENT_CONNECT_DELAYED
+    CONNECT_RETRIED = zmq.EVENT_CONNECT_RETRIED
+    LISTENING = zmq.EVENT_LISTENING
+    BIND_FAILED = zmq.EVENT_BIND_FAILED
+    ACCEPTED = zmq.EVENT_ACCEPTED
+    ACCEPT_FAILED = zmq.EVENT_ACCEPT_FAILED
+    CLOSED = zmq.EVENT_CLOSED
+    CLOSE_FAILED = zmq.EVENT_CLOSE_FAILED
+    DISCONNECTED = zmq.EVENT_DISCONNECTED
+    HANDSHAKE_SUCCEEDED = zmq.EVENT_HANDSHAKE_SUCCEEDED
+    HANDSHAKE_FAILED_NO_DETAIL = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    HANDSHAKE_FAILED_PROTOCOL = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    HANDSHAKE_FAILED_AUTH = zmq.EVENT_HANDSHAKE_FAILED_AUTH
+
+
+class MonitorEvent(NamedTuple):
+    """One event of a connection.
+
+    Attributes:
+        kind: What happened.
+        value: The connection's file descriptor, or an errno, or milliseconds until the next try, by kind.
+        endpoint: The endpoint as libzmq knows it.
+    """
+
+    kind: MonitorEventKind
+    value: int
+    endpoint: str
+
+
+_HEAD = struct.Struct("=HI")  # event number and value, in the machine's byte order (zmq_socket_monitor(3))
+_EVENTS = sum(MonitorEventKind)
+
+
+class Monitor:
+    """Reads the monitor of one socket and calls back for each event."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        watched: zmq.asyncio.Socket,
+        on_event: Callable[[MonitorEvent], None],
+    ) -> None:
+        self._loop = loop
+        self._watched = watched
+        self._on_event = on_event
+        self._socket: Any = watched.get_monitor_socket(_EVENTS)
+        self._receive_part = zmq.backend.Socket.recv.__get__(self._socket)
+        self._fd = self._socket.get(zmq.FD)
+        self._closed = False
+        loop.add_reader(self._fd, self._drain)
+        loop.call_soon(self._drain)  # the FD is edge-triggered: what came before the reader would be missed
+
+    def _drain(self) -> None:
+        while not self._closed:
+            try:
+                head = self._receive_part(zmq.NOBLOCK)
+                endpoint = self._receive_part(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            number, value = _HEAD.unpack(head)
+            if number == zmq.EVENT_MONITOR_STOPPED:
+                return
+            self._on_event(MonitorEvent(MonitorEventKind(number), value, endpoint.decode("utf-8", "replace")))
+
+    def close(self) -> None:
+        """Stop; no event is reported afterwards."""
+        self._closed = True
+        self._loop.remove_reader(self._fd)
+        self._watched.disable_monitor()
+        self._socket.close(linger=0)

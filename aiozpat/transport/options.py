@@ -1,0 +1,95 @@
+"""The options of a socket, with their units in their names, validated when they are made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+
+import zmq
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketOptions:
+    """What may be set on a ZeroMQ socket; the defaults are safe for a service on a network.
+
+    Args:
+        send_queue_messages: High-water mark for sending, per peer. `None`: 1000 at level 1, 64 at level 2, where a
+            message is a batch of calls.
+        receive_queue_messages: The same for receiving.
+        max_message_bytes: The largest frame accepted; a peer that sends a larger one is disconnected.
+        reconnect_seconds: Pause before the first try to connect again.
+        reconnect_max_seconds: The longest pause between tries; they back off exponentially.
+        connect_timeout_seconds: Time for a TCP connection to come about.
+        handshake_timeout_seconds: Time for the ZMTP handshake; silent connections are closed after it.
+        keepalive_idle_seconds: TCP keep-alive: silence before the first probe.
+        keepalive_interval_seconds: TCP keep-alive: time between probes.
+        keepalive_probes: TCP keep-alive: unanswered probes after which the connection is dead.
+        backlog_connections: Connections that may wait to be accepted.
+        ipv6: Whether host names may become IPv6 addresses; a host in brackets always may.
+        send_buffer_bytes: The kernel's send buffer; `None` leaves it to the system.
+        receive_buffer_bytes: The kernel's receive buffer; `None` leaves it to the system.
+
+    Raises:
+        ValueError: A value is of the wrong sign or not finite.
+    """
+
+    send_queue_messages: int | None = None
+    receive_queue_messages: int | None = None
+    max_message_bytes: int = 16 * MIB
+    reconnect_seconds: float = 0.1
+    reconnect_max_seconds: float = 1.0
+    connect_timeout_seconds: float = 5.0
+    handshake_timeout_seconds: float = 5.0
+    keepalive_idle_seconds: int = 60
+    keepalive_interval_seconds: int = 10
+    keepalive_probes: int = 3
+    backlog_connections: int = 1024
+    ipv6: bool = False
+    send_buffer_bytes: int | None = None
+    receive_buffer_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None or isinstance(value, bool):
+                continue
+            if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+                raise ValueError(f"SocketOptions.{field.name} is a positive number; got {value!r}")
+        if self.reconnect_max_seconds < self.reconnect_seconds:
+            raise ValueError("SocketOptions.reconnect_max_seconds is at least reconnect_seconds")
+
+    def with_queues(self, messages: int) -> SocketOptions:
+        """These options, with that high-water mark where none was chosen."""
+        return replace(
+            self,
+            send_queue_messages=self.send_queue_messages or messages,
+            receive_queue_messages=self.receive_queue_messages or messages,
+        )
+
+    def settings(self) -> list[tuple[int, int]]:
+        """The options as libzmq takes them: (number, value), milliseconds and seconds as it wants them."""
+        settings = [
+            (zmq.SNDHWM, self.send_queue_messages or 1000),
+            (zmq.RCVHWM, self.receive_queue_messages or 1000),
+            (zmq.MAXMSGSIZE, self.max_message_bytes),
+            (zmq.RECONNECT_IVL, _milliseconds(self.reconnect_seconds)),
+            (zmq.RECONNECT_IVL_MAX, _milliseconds(self.reconnect_max_seconds)),
+            (zmq.CONNECT_TIMEOUT, _milliseconds(self.connect_timeout_seconds)),
+            (zmq.HANDSHAKE_IVL, _milliseconds(self.handshake_timeout_seconds)),
+            (zmq.TCP_KEEPALIVE, 1),
+            (zmq.TCP_KEEPALIVE_IDLE, self.keepalive_idle_seconds),
+            (zmq.TCP_KEEPALIVE_INTVL, self.keepalive_interval_seconds),
+            (zmq.TCP_KEEPALIVE_CNT, self.keepalive_probes),
+            (zmq.BACKLOG, self.backlog_connections),
+        ]
+        if self.send_buffer_bytes is not None:
+            settings.append((zmq.SNDBUF, self.send_buffer_bytes))
+        if self.receive_buffer_bytes is not None:
+            settings.append((zmq.RCVBUF, self.receive_buffer_bytes))
+        return settings
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

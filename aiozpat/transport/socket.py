@@ -1,0 +1,325 @@
+"""The one owner of a ZeroMQ socket on an event loop.
+
+zmq.asyncio loses messages when a receive is cancelled, hangs when somebody else touches the socket, and costs seven
+times as much for small messages. So nothing is ever awaited on the socket: a reader on its FD drains it in batches
+with the backend's own methods, and every send is a try that either takes the message whole or leaves it.
+
+The FD is edge-triggered, and any operation on the socket (a send as much as a receive) may consume the edge. Hence the
+one rule here: after touching the socket, look at EVENTS before going back to sleep. Inside the pump the loop does it;
+whoever sends from elsewhere calls `settle` afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import Any
+
+import zmq
+import zmq.asyncio
+import zmq.backend
+
+from aiozpat.errors import AddressInUse, InvalidEndpoint, PeerUnreachable, UsageError
+from aiozpat.transport.address import check_bind, check_connect
+from aiozpat.transport.context import Context
+from aiozpat.transport.monitor import Monitor, MonitorEvent
+from aiozpat.transport.options import SocketOptions
+
+Buffer = bytes | bytearray | memoryview
+Frame = zmq.Frame
+
+_BATCH = 64  # messages received before the loop's other work gets its turn
+_MAX_FRAMES = 1100  # of one message; the rest is read and dropped, and the receiver sees that there are too many
+_COPY_BELOW = 64 * 1024  # bytes; above, a frame is handed to libzmq without a copy
+
+_NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE = int(zmq.SNDMORE)
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
+_POLLOUT = int(zmq.POLLOUT)
+_SRCFD = int(zmq.SRCFD)
+
+
+class SocketKind(IntEnum):
+    """ZeroMQ's socket types."""
+
+    REQ = zmq.REQ
+    REP = zmq.REP
+    DEALER = zmq.DEALER
+    ROUTER = zmq.ROUTER
+
+
+class Socket:
+    """A socket, drained in batches, that never blocks.
+
+    Args:
+        context: Whose loop the socket belongs to.
+        kind: ZeroMQ's socket type.
+        options: What to set on it.
+        on_readable: Called when at least one message waits; it calls `receive`, and is called again while more wait.
+        on_writable: Called after a send was refused (False) and there may be room again.
+        on_event: Called for each event of the socket's connections; `None` for no monitor.
+        immediate: Queue messages only for connections that stand (IMMEDIATE).
+    """
+
+    __slots__ = (
+        "_closed",
+        "_context",
+        "_endpoints",
+        "_fd",
+        "_get",
+        "_loop",
+        "_monitor",
+        "_on_readable",
+        "_on_writable",
+        "_options",
+        "_paused",
+        "_recv",
+        "_router",
+        "_scheduled",
+        "_send",
+        "_socket",
+        "_want_write",
+        "kind",
+    )
+
+    def __init__(
+        self,
+        context: Context,
+        kind: SocketKind,
+        options: SocketOptions,
+        *,
+        on_readable: Callable[[], object],
+        on_writable: Callable[[], object] | None = None,
+        on_event: Callable[[MonitorEvent], None] | None = None,
+        immediate: bool = False,
+    ) -> None:
+        self.kind = kind
+        self._loop = asyncio.get_running_loop()
+        self._context = context
+        self._options = options
+        self._on_readable = on_readable
+        self._on_writable = on_writable
+        self._closed = False
+        self._paused = False
+        self._router = kind is SocketKind.ROUTER
+        self._scheduled = False
+        self._want_write = False
+        self._endpoints: list[str] = []
+        self._monitor: Monitor | None = None
+        self._socket = context.acquire().socket(int(kind))
+        for number, value in options.settings():
+            self._socket.setsockopt(number, value)
+        self._socket.setsockopt(zmq.IMMEDIATE, int(immediate))
+        if kind is SocketKind.ROUTER:
+            self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        # Bound once: attribute look-ups and zmq.asyncio's overrides would cost half of a small send or receive.
+        self._send: Any = zmq.backend.Socket.send.__get__(self._socket)
+        self._recv: Any = zmq.backend.Socket.recv.__get__(self._socket)
+        self._get: Any = zmq.backend.Socket.get.__get__(self._socket)
+        self._fd = self._get(int(zmq.FD))
+        if on_event is not None:
+            self._monitor = Monitor(self._loop, self._socket, on_event)
+        self._add_reader()
+
+    def _add_reader(self) -> None:
+        try:
+            self._loop.add_reader(self._fd, self._pump)
+        except NotImplementedError:
+            raise UsageError(
+                "this event loop has no add_reader (Windows' Proactor loop has none): "
+                "use aiozpat.run(), or asyncio.run(..., loop_factory=asyncio.SelectorEventLoop)"
+            ) from None
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where it is bound (wildcards resolved) and connected, in the order of the calls."""
+        return tuple(self._endpoints)
+
+    def bind(self, endpoint: str) -> str:
+        """Bind, and return the endpoint with the port that the system chose.
+
+        Raises:
+            InvalidEndpoint: Not an address, or not one of this machine.
+            AddressInUse: Somebody listens there.
+        """
+        self._allow_ipv6(check_bind(endpoint))
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            raise _bind_error(endpoint, error) from None
+        bound: str = self._get(int(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        self._endpoints.append(bound)
+        return bound
+
+    def connect(self, endpoint: str) -> None:
+        """Connect in the background, again and again; the monitor tells how it goes.
+
+        Raises:
+            InvalidEndpoint: Not an address that can be connected to.
+        """
+        self._allow_ipv6(check_connect(endpoint))
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            raise InvalidEndpoint(f"can't connect to {endpoint!r}: {error.strerror}") from None
+        self._endpoints.append(endpoint)
+
+    def _allow_ipv6(self, endpoint: str) -> None:
+        # Only where asked for: switched on everywhere, `localhost` may become ::1, where nobody listens.
+        if self._options.ipv6 or "://[" in endpoint:
+            self._socket.setsockopt(zmq.IPV6, 1)
+
+    def receive(self) -> list[Frame] | None:
+        """The next message's frames, or None when there is none."""
+        recv = self._recv
+        try:
+            frame = recv(_NOBLOCK, False)
+        except zmq.Again:
+            return None
+        frames = [frame]
+        while frame.more:
+            frame = recv(_NOBLOCK, False)
+            if len(frames) <= _MAX_FRAMES:
+                frames.append(frame)
+        return frames
+
+    def receive_routed(self) -> tuple[bytes, list[Frame]] | None:
+        """A ROUTER's next message as (routing id, frames), or None when there is none."""
+        try:
+            identity: bytes = self._recv(_NOBLOCK)
+        except zmq.Again:
+            return None
+        frames = self.receive()
+        return identity, frames or []
+
+    def send(self, payload: Buffer) -> bool:
+        """Try to send one frame; False when there is no room or no connection, and then `on_writable` follows.
+
+        Raises:
+            PeerUnreachable: The socket knows that nobody can get it.
+        """
+        try:
+            self._send(payload, _NOBLOCK)
+        except zmq.Again:
+            self._want_write = True
+            return False
+        return True
+
+    def send_frames(self, frames: Sequence[Buffer]) -> bool:
+        """Try to send a message of several frames, whole or not at all; as `send` otherwise.
+
+        The frames must be buffers: one that fails to convert after the first is out would leave the message open, and
+        the next message's first frame would end up as its tail.
+        """
+        send = self._send
+        last = len(frames) - 1
+        try:
+            for index, frame in enumerate(frames):
+                flags = _NOBLOCK if index == last else _NOBLOCK | _SNDMORE
+                if len(frame) < _COPY_BELOW:
+                    send(frame, flags)
+                else:
+                    send(frame, flags, False)
+        except zmq.Again:
+            self._want_write = True
+            return False
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                raise PeerUnreachable("no such peer is connected") from None
+            raise
+        return True
+
+    def settle(self) -> None:
+        """Look at EVENTS after a send from outside `on_readable`: it may have consumed the FD's edge."""
+        if self._closed or self._scheduled:
+            return
+        events = self._get(_EVENTS)
+        if (events & _POLLIN and not self._paused) or (events & _POLLOUT and self._want_write and not self._router):
+            self._schedule()
+
+    def pause(self) -> None:
+        """Receive no more until `resume`; libzmq's queues, and then the senders, fill up."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Receive again."""
+        if self._paused:
+            self._paused = False
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        if self._router and self._want_write:
+            # A ROUTER is always writable; that its FD woke is the only sign that a full peer may have room.
+            self._take_writable()
+        for _ in range(_BATCH):
+            if self._closed:
+                return
+            events = self._get(_EVENTS)
+            if self._want_write and events & _POLLOUT and not self._router:
+                self._take_writable()
+            elif not events & _POLLIN or self._paused:
+                return
+            else:
+                self._on_readable()
+        self._schedule()
+
+    def _take_writable(self) -> None:
+        self._want_write = False
+        if self._on_writable is not None and not self._closed:
+            self._on_writable()
+
+    def drain(self) -> None:
+        """Receive all that has arrived, however much: before a peer is judged gone."""
+        while not self._closed and self._get(_EVENTS) & _POLLIN:
+            self._on_readable()
+
+    async def close(self, linger: float) -> None:
+        """Close, and wait for the context's end if this was its last socket.
+
+        Args:
+            linger: Seconds for which libzmq goes on sending what was queued.
+        """
+        if self._closed:
+            return
+        self.detach(linger)
+        await self._context.settle()
+
+    def detach(self, linger: float) -> None:
+        """Close without waiting for the context's end, which somebody who holds it takes care of."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._fd)
+        if self._monitor is not None:
+            self._monitor.close()
+        self._socket.close(linger=round(linger * 1000))
+        self._context.drop(linger)
+
+
+def source_fd(frame: Frame) -> int:
+    """The file descriptor of the connection that a frame came by, -1 if it has none; DISCONNECTED names it too."""
+    try:
+        return int(frame.get(_SRCFD))
+    except zmq.ZMQError:
+        return -1
+
+
+def _bind_error(endpoint: str, error: zmq.ZMQError) -> Exception:
+    if error.errno == zmq.EADDRINUSE:
+        return AddressInUse(f"{endpoint} is in use: stop who listens there, or bind port * for a free one")
+    if error.errno in (zmq.EADDRNOTAVAIL, zmq.ENODEV):
+        return InvalidEndpoint(f"{endpoint!r} is not an address of this machine; bind one of its own, or *")
+    return InvalidEndpoint(f"can't bind {endpoint!r}: {error.strerror}")
