@@ -19,7 +19,7 @@ from aiozpat.protocol.records import BUFFER_EXT, BUFFER_THRESHOLD, Buffer
 ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError)
 DECODE_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
-_BUFFERS = frozenset((bytes, bytearray, memoryview))
+BUFFER_TYPES = frozenset((bytes, bytearray, memoryview))
 _packb = msgspec.msgpack.Encoder().encode
 
 Raw: TypeAlias = msgspec.Raw | bytes | memoryview
@@ -30,18 +30,13 @@ def extract(value: Any, buffers: list[Buffer]) -> Any:
 
     What may change later is copied: a queued message must not.
     """
-    if type(value) not in _BUFFERS:
+    if type(value) not in BUFFER_TYPES:
         return value
     nbytes = value.nbytes if type(value) is memoryview else len(value)
     if nbytes < BUFFER_THRESHOLD:
         return value
     buffers.append(_frozen(value))
     return msgspec.msgpack.Ext(BUFFER_EXT, _packb(len(buffers) - 1))
-
-
-def is_large(value: Any) -> bool:
-    """Whether the value itself would travel as a buffer frame."""
-    return type(value) in _BUFFERS and len(value) >= BUFFER_THRESHOLD
 
 
 def _frozen(value: Buffer) -> Buffer:

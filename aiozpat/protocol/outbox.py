@@ -60,11 +60,6 @@ class Outbox:
         """Whether anything waits to be sent, window or not."""
         return bool(self.entries or self._control or self._pong is not None)
 
-    @property
-    def stalled(self) -> bool:
-        """Whether entries wait for the peer to acknowledge what it got."""
-        return bool(self.entries) and self.sent - self.acked >= self.window
-
     def add(self, key: int, record: bytes) -> None:
         """Queue one record under a key that no other has."""
         self.entries[key] = record

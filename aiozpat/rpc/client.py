@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
+_running_loop = asyncio.get_running_loop
 _MIB = 1024 * 1024
 _GOODBYE = 1.0  # seconds for the server to answer our goodbye
 _DECODERS = 1024  # result types remembered
@@ -329,7 +330,7 @@ class Client:
         try:
             while True:
                 connection = self._usable
-                if connection is None or asyncio._get_running_loop() is not self._loop:
+                if connection is None or _running_loop() is not self._loop:
                     connection = await self._connection(deadline, wait_for_ready)
                     now = _monotonic()
                 if deadline <= now:

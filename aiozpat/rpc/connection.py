@@ -14,11 +14,11 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
-from aiozpat.codec import DECODE_ERRORS, ENCODE_ERRORS, Decoder, extract, is_large
+from aiozpat.codec import BUFFER_TYPES, DECODE_ERRORS, ENCODE_ERRORS, Decoder, extract
 from aiozpat.errors import (
     DeadlineExceeded,
     Internal,
@@ -35,6 +35,7 @@ from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.liveness import Liveness, Verdict
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import (
+    BUFFER_THRESHOLD,
     BYE,
     CANCEL,
     HEADER_LIMIT,
@@ -64,7 +65,7 @@ _monotonic = time.monotonic
 
 _FLUSH_LEAST, _FLUSH_MOST = 8, 256  # calls that leave at once: half of what is in flight, within these
 _RECORD_LIMIT = HEADER_LIMIT - 1024
-_LONGEST = 2**31  # milliseconds on the wire
+_LONGEST = 86_400 * 20.0  # seconds; more is not sent
 
 _any = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
@@ -127,6 +128,7 @@ class Connection:
         self.outbox = Outbox(settings.window_bytes)
         self._loop = asyncio.get_running_loop()
         self._create_future = self._loop.create_future
+        self._call_soon = self._loop.call_soon
         self._settings = settings
         self._max_calls = max_calls
         self._backlog_bytes = backlog_bytes
@@ -168,22 +170,20 @@ class Connection:
             ResourceExhausted: Too many calls are in flight, or the params are too large.
         """
         calls = self.calls
-        if len(calls) >= self._max_calls:
+        in_flight = len(calls) + 1
+        if in_flight > self._max_calls:
             raise ResourceExhausted(f"{len(calls)} calls of this client are in flight (max_in_flight)")
         self._last_id = key = self._last_id + 1
-        future = self._create_future()
-        call = Pending(key, future, deadline, decoder, method)
         self._put(key, key, method, params, timeout, metadata)
-        calls[key] = call
+        call = calls[key] = Pending(key, self._create_future(), deadline, decoder, method)
         if deadline < self._next_scan:
             self._arm(deadline)
-        in_flight = len(calls)
         queued = len(self.outbox.entries)
         if in_flight == 1 or queued >= _FLUSH_MOST or (queued >= _FLUSH_LEAST and queued >= in_flight >> 1):
             self._flush()
         elif not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._call_soon(self._flush)
         return call
 
     def notify(self, method: str, params: Any, timeout: float, metadata: dict[str, str] | None) -> None:
@@ -196,33 +196,40 @@ class Connection:
         self, key: int, wire_id: int, method: str, params: Any, timeout: float, metadata: dict[str, str] | None
     ) -> None:
         """Encode a call and queue it: what is wrong with it reaches its caller, and later changes do no harm."""
-        outbox = self.outbox
-        buffers: list[Buffer] = []
-        values = params if type(params) is tuple else params.values()
-        for value in values:
-            if is_large(value):
-                params = self._extract(params, buffers)
+        buffers: Sequence[Buffer] = ()
+        for value in params if type(params) is tuple else params.values():
+            if type(value) in BUFFER_TYPES and len(value) >= BUFFER_THRESHOLD:
+                params, buffers = self._extract(params)
                 break
-        milliseconds = int(timeout * 1000) + 1
-        head = (REQUEST, wire_id, len(buffers), method, milliseconds if milliseconds < _LONGEST else _LONGEST, params)
+        milliseconds = int(timeout * 1000) + 1 if timeout < _LONGEST else int(_LONGEST * 1000)
         try:
-            record = encode(head if metadata is None else (*head, metadata))
+            if metadata is None:
+                record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params))
+            else:
+                record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, metadata))
         except ENCODE_ERRORS as error:
             raise InvalidArgument(f"{method}: the params can't be encoded: {error}") from error
-        if len(record) > _RECORD_LIMIT:
-            raise ResourceExhausted(
-                f"{method}: params of {len(record)} bytes are over the limit of {_RECORD_LIMIT}; pass large data as "
-                "a bytes param of its own, which travels apart, or in pieces"
-            )
-        if outbox.nbytes > self._backlog_bytes:
-            raise ResourceExhausted(f"{outbox.nbytes} bytes of calls wait for {self.endpoint} to read them")
+        outbox = self.outbox
+        nbytes = outbox.nbytes
+        if len(record) > _RECORD_LIMIT or nbytes > self._backlog_bytes:
+            self._too_much(method, len(record))
         if buffers:
             outbox.add_large(key, record, buffers)
         else:
             outbox.entries[key] = record
-            outbox.nbytes += len(record)
+            outbox.nbytes = nbytes + len(record)
 
-    def _extract(self, params: Any, buffers: list[Buffer]) -> Any:
+    def _too_much(self, method: str, nbytes: int) -> NoReturn:
+        if nbytes > _RECORD_LIMIT:
+            raise ResourceExhausted(
+                f"{method}: params of {nbytes} bytes are over the limit of {_RECORD_LIMIT}; pass large data as "
+                "a bytes param of its own, which travels apart, or in pieces"
+            )
+        raise ResourceExhausted(f"{self.outbox.nbytes} bytes of calls wait for {self.endpoint} to read them")
+
+    def _extract(self, params: Any) -> tuple[Any, list[Buffer]]:
+        """The params with references in place of what is large, and what is."""
+        buffers: list[Buffer] = []
         extracted: Any
         if isinstance(params, tuple):
             extracted = tuple(extract(value, buffers) for value in params)
@@ -231,7 +238,7 @@ class Connection:
         largest = max(map(len, buffers))
         if largest > self._peer_buffer_bytes:
             raise ResourceExhausted(f"a param of {largest} bytes; {self.endpoint} takes up to {self._peer_buffer_bytes}")
-        return extracted
+        return extracted, buffers
 
     def abandon(self, call: Pending) -> None:
         """The caller waits no more: take the call back, or tell the server if it has left."""

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio.to_thread
 
-from aiozpat.codec import ENCODE_ERRORS, extract, is_large
+from aiozpat.codec import BUFFER_TYPES, DECODE_ERRORS, ENCODE_ERRORS, extract
 from aiozpat.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -31,11 +31,14 @@ from aiozpat.observability.notices import Notices
 from aiozpat.protocol.admission import Decision, Gate
 from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.records import (
+    BUFFER_THRESHOLD,
     ERROR,
     HEADER_LIMIT,
     REFUSED,
     REPLY,
     Buffer,
+    Cancel,
+    Record,
     Request,
     encode,
 )
@@ -49,9 +52,12 @@ _log = logging.getLogger("aiozpat.server")
 _EAGER = sys.version_info >= (3, 12)
 _RECORD_LIMIT = HEADER_LIMIT - 1024  # leaves room for what travels in the same message
 _TEXT_LIMIT = 8192  # characters of an error's message
+FLUSH_AT = 64  # replies that leave at once; waiting for more would make both sides take turns
+_NO_BUFFERS: Sequence[memoryview] = ()
 _monotonic = time.monotonic
 # A coroutine that never suspends then ends inside the constructor, without a turn of the loop.
-_eager_task = partial(asyncio.Task, eager_start=True) if _EAGER else asyncio.Task
+Task = asyncio.Task
+_eager_task = partial(Task, eager_start=True) if _EAGER else Task
 
 
 class Executor:
@@ -62,6 +68,7 @@ class Executor:
         limits: How much at once.
         sessions: The sessions there are, for the scan of deadlines.
         post: Called when something was put into a session's outbox.
+        control: Called with each record that is not about a call.
         notices: Where refusals and drops are counted.
         send_tracebacks: Whether an unexpected exception's traceback travels to the caller.
     """
@@ -73,6 +80,7 @@ class Executor:
         *,
         sessions: Callable[[], Iterable[Session]],
         post: Callable[[Session], None],
+        control: Callable[[Session, Record], None],
         notices: Notices,
         send_tracebacks: bool,
     ) -> None:
@@ -81,6 +89,7 @@ class Executor:
         self._limits = limits
         self._sessions = sessions
         self._post = post
+        self._control = control
         self._notices = notices
         self._send_tracebacks = send_tracebacks
         self._threads = anyio.CapacityLimiter(limits.max_threads)
@@ -89,8 +98,11 @@ class Executor:
         for service in services:
             for method in service.methods:
                 self.routes[method.name] = Route(method, self._callable(method))
+        self._admitting = self.routes
         self.refusing: str | None = None  # why no call is admitted any more
+        self._max_calls_per_peer = limits.max_calls_per_peer
         self._orphans: dict[int, Job] = {}  # running, of sessions that have ended
+        self._watched = False  # whether a call's end concerns others than itself
         self._idle: asyncio.Future[None] | None = None
         self._next_scan = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -108,27 +120,74 @@ class Executor:
 
     # Admission
 
-    def request(self, session: Session, request: Request, buffers: Sequence[memoryview], now: float) -> None:
+    def receive(
+        self, session: Session, records: list[Record], buffers: Sequence[memoryview], now: float
+    ) -> None:
+        """Take the records of one message: start calls, queue them or answer at once why not; the rest is `control`'s.
+
+        Raises:
+            ProtocolError: No correct client sends that.
+        """
+        taken = 0
+        cancelled: set[int] | None = None
+        for record in records:
+            if type(record) is Request:
+                own = _NO_BUFFERS
+                if record.buffers:
+                    own = buffers[taken : taken + record.buffers]
+                    taken += record.buffers
+                    if record.buffers < 0 or taken > len(buffers):
+                        raise ProtocolError("a record announces more buffers than its message brought")
+                if cancelled is None or record.id not in cancelled:
+                    self._request(session, record, own, now)
+            elif type(record) is Cancel:
+                job = session.calls.get(record.id)
+                if job is not None:
+                    self.cancel(job)
+                else:
+                    cancelled = cancelled or set()
+                    cancelled.add(record.id)
+            else:
+                self._control(session, record)
+        if taken != len(buffers):
+            raise ProtocolError(f"a message brought {len(buffers)} buffers, its records announced {taken}")
+
+    def _request(self, session: Session, request: Request, buffers: Sequence[memoryview], now: float) -> None:
         """Start a call, queue it, or answer at once why not."""
-        route = self.routes.get(request.method)
         key = request.id
         if key <= 0:
             key = session.last_key = session.last_key - 1
-        if route is None or self.refusing is not None or len(session.calls) >= self._limits.max_calls_per_peer:
+        calls = session.calls
+        try:
+            route = self._admitting[request.method]
+            if len(calls) >= self._max_calls_per_peer:
+                raise KeyError
+            args = route.fast(request.params) if not buffers else route.decode(request.params, buffers)
+        except KeyError:
             self._turn_away(session, key, request.method)
             return
-        try:
-            args = route.decode(request.params, buffers)
+        except DECODE_ERRORS:
+            try:
+                args = route.decode(request.params, buffers)
+            except RpcError as error:
+                self._answer_error(session, key, error)
+                return
         except RpcError as error:
             self._answer_error(session, key, error)
             return
-        if key in session.calls:
+        if key in calls:
             raise ProtocolError(f"call {key} is in flight already")
         job = Job(session, key, route, args, now + request.timeout * 0.001, request.metadata)
         gate = self.gate
         if route.gate is None and gate.running < gate.max_concurrency:
             gate.running += 1
-            self._start(job)
+            if _EAGER:
+                self._start(job)
+            else:
+                calls[key] = job
+                job.task = Task(self._run(job), loop=self._loop, name=route.name)
+                if job.deadline < self._next_scan:
+                    self._arm(job.deadline, now)
         else:
             self._queue(job)
 
@@ -190,24 +249,36 @@ class Executor:
                 job.task = task
                 self._enlist(job)
         else:
-            job.task = asyncio.Task(self._run(job), loop=self._loop, name=job.route.name)
-            job.session.calls[job.key] = job
-            if job.deadline < self._next_scan:
-                self._arm(job.deadline, _monotonic())
+            job.task = Task(self._run(job), loop=self._loop, name=job.route.name)
+            self._enlist(job)
 
     async def _run(self, job: Job) -> None:
-        """One call, in its own task; sends its own answer, which is cheaper than a callback on the task."""
-        route = job.route
+        """One call, in its own task; it sends its own answer, which is cheaper than a callback on the task."""
         if job.answered:  # before its first step
             self._release(job)
             return
         job.state = RUNNING
         current_job.set(job)
+        route = job.route
         route.calls += 1
         try:
             result = await route.call(*job.args)
             if not job.answered:
-                self._answer(job, result)
+                key = job.key
+                if type(result) in BUFFER_TYPES and len(result) >= BUFFER_THRESHOLD:
+                    self._answer_large(job, result)
+                elif key > 0:
+                    record = encode((REPLY, key, 0, result))
+                    session = job.session
+                    outbox = session.outbox
+                    nbytes = outbox.nbytes
+                    if len(record) > _RECORD_LIMIT or nbytes > self._limits.backlog_bytes:
+                        self._too_much(job, len(record))
+                    entries = outbox.entries
+                    entries[key] = record
+                    outbox.nbytes = nbytes + len(record)
+                    if not session.dirty or len(entries) >= FLUSH_AT:
+                        self._post(session)
         except Exception as error:
             self._fail(job, error)
         except BaseException as error:
@@ -215,15 +286,20 @@ class Executor:
             if not isinstance(error, asyncio.CancelledError):
                 raise
         finally:
-            self._release(job)
+            if route.gate is None and not self._watched and not self.gate.queue:
+                job.task = None
+                job.state = ENDED
+                job.session.calls.pop(job.key, None)
+                self.gate.running -= 1
+            else:
+                self._release(job)
 
     def _release(self, job: Job) -> None:
         """A call has ended: out of the tables, its places to the next ones."""
         job.state = ENDED
         job.task = None
         job.session.calls.pop(job.key, None)
-        if self._orphans:
-            self._orphans.pop(id(job), None)
+        self._orphans.pop(id(job), None)
         gate = self.gate
         if gate.queued:
             self._start_later(gate.leave())
@@ -233,6 +309,7 @@ class Executor:
             self._leave_route(job.route)
         if self._idle is not None and not gate.running and not self._idle.done():
             self._idle.set_result(None)
+        self._watched = self._idle is not None or bool(self._orphans)
 
     def _leave_route(self, route: Route) -> None:
         """Give back a place of a method's own limit; who gets it still needs one of the server's."""
@@ -254,26 +331,10 @@ class Executor:
 
     # Answers
 
-    def _answer(self, job: Job, result: Any) -> None:
-        key, session = job.key, job.session
-        if key < 0:
-            return
-        if is_large(result):
-            self._answer_large(job, result)
-            return
-        try:
-            record = encode((REPLY, key, 0, result))
-        except ENCODE_ERRORS as error:
-            raise Internal(f"the result can't be encoded: {error}") from error
-        outbox = session.outbox
-        if len(record) > _RECORD_LIMIT or outbox.nbytes > self._limits.backlog_bytes:
-            self._too_much(job, len(record))
-            return
-        outbox.add(key, record)
-        self._post(session)
-
     def _answer_large(self, job: Job, result: Any) -> None:
         session = job.session
+        if job.key < 0:
+            return
         buffers: list[Buffer] = []
         record = encode((REPLY, job.key, 1, extract(result, buffers)))
         nbytes = len(buffers[0])
@@ -281,11 +342,10 @@ class Executor:
             raise ResourceExhausted(f"a result of {nbytes} bytes; the client takes up to {session.peer_buffer_bytes}")
         if session.outbox.nbytes > self._limits.backlog_bytes:
             self._too_much(job, 0)
-            return
         session.outbox.add_large(job.key, record, buffers)
         self._post(session)
 
-    def _too_much(self, job: Job, nbytes: int) -> None:
+    def _too_much(self, job: Job, nbytes: int) -> NoReturn:
         if nbytes > _RECORD_LIMIT:
             raise ResourceExhausted(
                 f"a result of {nbytes} bytes is over the limit of {_RECORD_LIMIT}; return large data as bytes, "
@@ -378,14 +438,21 @@ class Executor:
         for job in list(session.calls.values()):
             self.cancel(job)
         self._orphans.update((id(job), job) for job in session.calls.values())
+        self._watched = self._watched or bool(self._orphans)
 
     # The end
+
+    def refuse(self, reason: str) -> None:
+        """Admit no call any more."""
+        self.refusing = reason
+        self._admitting = {}
 
     async def idle(self, timeout: float) -> bool:
         """Wait until nothing runs; False if that took longer than `timeout` seconds."""
         if not self.gate.running:
             return True
         self._idle = self._loop.create_future()
+        self._watched = True
         await asyncio.wait({self._idle}, timeout=timeout)
         return not self.gate.running
 

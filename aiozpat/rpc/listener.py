@@ -21,21 +21,19 @@ from aiozpat.protocol.records import (
     VERSIONS,
     Ack,
     Bye,
-    Cancel,
     Goaway,
     Hello,
     NotAzp,
     Ping,
     Pong,
     Record,
-    Request,
     UnknownVersion,
     encode,
     join,
     split,
     split_hello,
 )
-from aiozpat.rpc.executor import Executor
+from aiozpat.rpc.executor import FLUSH_AT, Executor
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.session import Session
 from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, window_of
@@ -45,7 +43,6 @@ _log = logging.getLogger("aiozpat.server")
 _monotonic = time.monotonic
 
 _SENDS = 16  # messages to one client before the next one's turn
-_FLUSH_AT = 64  # replies that leave at once; waiting for more would make both sides take turns
 _RETRY = 0.02  # seconds between tries to send to clients that were full, should the FD not tell
 _CONFIRM = (0.0, 0.01, 0.05, 0.2)  # seconds after a disconnect at which to ask the socket whether the peer is gone
 
@@ -68,6 +65,7 @@ class Listener:
         self.sessions: dict[bytes, Session] = {}
         self.executor: Executor | None = None
         self._dirty: list[Session] = []
+        self._next_turn: list[Session] = []  # had more to send than one turn allows
         self._flushing = False
         self._blocked: dict[bytes, Session] = {}
         self._retry: asyncio.TimerHandle | None = None
@@ -112,45 +110,16 @@ class Listener:
             buffers = [memoryview(frame) for frame in frames[1:]]
             nbytes += sum(map(len, buffers))
         session.outbox.on_received(nbytes)
-        self._dispatch(session, records, buffers, now)
+        if self.executor is not None and not session.ending:
+            self.executor.receive(session, records, buffers, now)
         if not session.dirty and session.outbox.pending:
             self._mark(session)
         if self._dirty:
             self._flush()
         self._loop.call_soon(self._flush_and_settle)
 
-    def _dispatch(
-        self, session: Session, records: list[Record], buffers: Sequence[memoryview], now: float
-    ) -> None:
-        executor = self.executor
-        if executor is None:
-            return
-        taken = 0
-        cancelled: set[int] = set()
-        for record in records:
-            if type(record) is Request:
-                own: Sequence[memoryview] = ()
-                if record.buffers:
-                    own = buffers[taken : taken + record.buffers]
-                    taken += record.buffers
-                    if record.buffers < 0 or taken > len(buffers):
-                        raise ProtocolError("a record announces more buffers than its message brought")
-                if session.ending:
-                    continue
-                if not cancelled or record.id not in cancelled:
-                    executor.request(session, record, own, now)
-            elif type(record) is Cancel:
-                job = session.calls.get(record.id)
-                if job is not None:
-                    executor.cancel(job)
-                else:
-                    cancelled.add(record.id)
-            else:
-                self._control(session, record)
-        if taken != len(buffers):
-            raise ProtocolError(f"a message brought {len(buffers)} buffers, its records announced {taken}")
-
-    def _control(self, session: Session, record: Record) -> None:
+    def control(self, session: Session, record: Record) -> None:
+        """Take a record that is not about a call."""
         if type(record) is Ping:
             session.outbox.pong(record.token)
         elif type(record) is Ack:
@@ -301,7 +270,7 @@ class Listener:
             if not self._flushing:
                 self._flushing = True
                 self._loop.call_soon(self._flush_and_settle)
-        elif len(session.outbox) >= _FLUSH_AT:
+        elif len(session.outbox) >= FLUSH_AT:
             self._send(session)
 
     def _mark(self, session: Session) -> None:
@@ -313,16 +282,18 @@ class Listener:
         self._flushing = False
         if self.socket.closed:
             return
+        turn, self._next_turn = self._next_turn, []
+        for session in turn:
+            self._mark(session)
         self._flush()
         self.socket.settle()
 
     def _flush(self) -> None:
-        while self._dirty:
-            dirty, self._dirty = self._dirty, []
-            for session in dirty:
-                session.dirty = False
-                if not session.blocked:
-                    self._send(session)
+        dirty, self._dirty = self._dirty, []
+        for session in dirty:
+            session.dirty = False
+            if not session.blocked:
+                self._send(session)
 
     def _send(self, session: Session) -> None:
         """Send what the session's window and the socket allow; the rest waits for an ack or for room."""
@@ -331,8 +302,10 @@ class Listener:
             return
         for _ in range(_SENDS):
             message = outbox.peek()
-            if message is None:
-                break
+            if message is None:  # nothing, or nothing that the window lets through
+                if outbox.entries:
+                    session.stuck_since = session.stuck_since or _monotonic()
+                return
             header, buffers = message
             try:
                 sent = self.socket.send_frames((session.identity, header, *buffers))
@@ -347,11 +320,8 @@ class Listener:
             session.stuck_since = None
             if not outbox.entries:
                 return
-        if outbox.stalled:
-            session.stuck_since = session.stuck_since or _monotonic()
-        else:
-            self._mark(session)
-            self._later()
+        self._next_turn.append(session)
+        self._later()
 
     def _later(self) -> None:
         if not self._flushing:

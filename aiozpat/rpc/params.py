@@ -28,7 +28,7 @@ class Params:
         UsageError: A parameter has no annotation, takes any number of values, or has a type that can't be decoded.
     """
 
-    __slots__ = ("_array", "_map", "_name", "_plain", "keyword_only", "names", "positional")
+    __slots__ = ("_array", "_map", "_name", "fast", "keyword_only", "names", "positional")
 
     def __init__(self, name: str, handler: Callable[..., Any]) -> None:
         self._name = name
@@ -41,7 +41,15 @@ class Params:
             self._map = _decoder(parameters, array_like=False)
         except (TypeError, ValueError, NotImplementedError) as error:
             raise UsageError(f"{name}: a parameter has a type that can't be decoded: {error}") from error
-        self._plain = self._array.plain
+        self.fast = self._fast(parameters)
+
+    def _fast(self, parameters: list[inspect.Parameter]) -> Callable[[Raw], tuple[Any, ...]]:
+        """What decodes params by position without buffers, as nearly all are; any error sends them through `decode`."""
+        if any(parameter.default is not inspect.Parameter.empty for parameter in parameters):
+            plain = self._array.plain
+            return lambda raw: _astuple(plain(raw))
+        kinds = tuple(parameter.annotation for parameter in parameters)
+        return msgspec.msgpack.Decoder(tuple[kinds]).decode  # type: ignore[valid-type]  # a type made at run time
 
     def decode(self, raw: Raw, buffers: Sequence[memoryview] = ()) -> tuple[Any, ...]:
         """The values in the order of the signature, defaults filled in.
@@ -51,7 +59,7 @@ class Params:
         """
         try:
             if not buffers:
-                return _astuple(self._plain(raw))
+                return _astuple(self._array.plain(raw))
             return _astuple(self._by_form(raw).decode(raw, buffers))
         except DECODE_ERRORS as error:
             if not buffers and self._by_form(raw) is self._map:
@@ -118,12 +126,8 @@ class _StructDecoder(Decoder):
 
 def _struct(fields: list[tuple[inspect.Parameter, Any]], array_like: bool) -> type[msgspec.Struct]:
     # Names of the struct's own: a parameter may be called like one of Struct's attributes.
-    members = [
-        (f"p{index}", wanted, _field(parameter)) for index, (parameter, wanted) in enumerate(fields)
-    ]
-    return msgspec.defstruct(
-        "Params", members, array_like=array_like, forbid_unknown_fields=True, gc=False, kw_only=True
-    )
+    members = [(f"p{index}", wanted, _field(parameter)) for index, (parameter, wanted) in enumerate(fields)]
+    return msgspec.defstruct("Params", members, array_like=array_like, forbid_unknown_fields=True, kw_only=True)
 
 
 def _field(parameter: inspect.Parameter) -> Any:

@@ -18,11 +18,12 @@ class Route:
         call: The coroutine function that takes the params in order: the handler, or what runs it in a thread.
     """
 
-    __slots__ = ("call", "calls", "decode", "errors", "gate", "in_thread", "name")
+    __slots__ = ("call", "calls", "decode", "errors", "fast", "gate", "in_thread", "name")
 
     def __init__(self, method: Method, call: Callable[..., Any]) -> None:
         self.name = method.name
         self.call = call
+        self.fast = method.params.fast
         self.decode = method.params.decode
         self.in_thread = not method.is_async
         self.gate: Gate[Job] | None = None

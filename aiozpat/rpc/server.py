@@ -132,6 +132,7 @@ class Server:
             self._limits,
             sessions=listener.each,
             post=listener.post,
+            control=listener.control,
             notices=self._notices,
             send_tracebacks=self._send_tracebacks,
         )
@@ -184,8 +185,8 @@ class Server:
             return
         self._closed = True
         try:
-            executor.refusing = "the server is draining"
-            listener.goaway(executor.refusing)
+            executor.refuse("the server is draining")
+            listener.goaway("the server is draining")
             await self._drained(executor, self._grace if grace is None else grace)
             left = await executor.stop(timeout=1.0)
             if left:

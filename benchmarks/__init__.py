@@ -1,0 +1,1 @@
+"""Throughput and latency against raw pyzmq, measured in separate processes, interleaved."""

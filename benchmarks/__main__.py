@@ -1,0 +1,25 @@
+"""`python -m benchmarks`: pick a suite; `python -m benchmarks request-reply --help` explains one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from benchmarks import request_reply
+
+_SUITES = {"request-reply": request_reply}
+
+
+def main() -> int:
+    """Run the suite named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    suites = parser.add_subparsers(dest="suite", required=True, metavar="SUITE")
+    for name, module in _SUITES.items():
+        summary = (module.__doc__ or "").splitlines()[0]
+        module.add_arguments(suites.add_parser(name, help=summary, description=module.__doc__))
+    arguments = parser.parse_args()
+    return _SUITES[arguments.suite].run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
