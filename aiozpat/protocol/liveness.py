@@ -24,27 +24,26 @@ class Liveness:
         interval: Seconds of silence after which to ping, and between ticks at most.
         misses: Intervals of silence that make a peer dead.
         now: The time, in seconds, of any clock that only goes forward.
+
+    Attributes:
+        heard: When something of the peer was last read; set by whoever reads.
     """
 
-    __slots__ = ("_heard", "_interval", "_misses", "_ticked")
+    __slots__ = ("_interval", "_misses", "_ticked", "heard")
 
     def __init__(self, interval: float, misses: int, now: float) -> None:
         self._interval = interval
         self._misses = misses
-        self._heard = now
+        self.heard = now
         self._ticked = now
-
-    def heard(self, now: float) -> None:
-        """Something of the peer was read."""
-        self._heard = now
 
     def tick(self, now: float) -> Verdict:
         """Judge; call it at least every half interval."""
         late = now - self._ticked - self._interval / 2
         self._ticked = now
         if late > self._interval / 2:
-            self._heard += late
-        silence = now - self._heard
+            self.heard += late
+        silence = now - self.heard
         if silence >= self._interval * self._misses:
             return Verdict.DEAD
         return Verdict.PING if silence >= self._interval * 0.75 else Verdict.WAIT

@@ -24,12 +24,12 @@ class Outbox:
     """
 
     __slots__ = (
-        "_acked_peer",
         "_control",
         "_control_bytes",
         "_large",
         "_pong",
         "_taken",
+        "ack_at",
         "acked",
         "entries",
         "nbytes",
@@ -45,7 +45,7 @@ class Outbox:
         self.sent = 0
         self.acked = 0
         self.received = 0
-        self._acked_peer = 0
+        self.ack_at = window >> 2
         self._control: list[bytes] = []
         self._control_bytes = 0
         self._pong: int | None = None
@@ -91,12 +91,10 @@ class Outbox:
         """Take the peer's word for how much it has read; never more than was sent, never less than before."""
         self.acked = max(self.acked, min(received, self.sent))
 
-    def on_received(self, nbytes: int) -> None:
-        """Count a message that arrived, and acknowledge when a quarter of the window has."""
-        self.received += nbytes
-        if self.received - self._acked_peer >= self.window >> 2:
-            self._acked_peer = self.received
-            self._control.append(encode((ACK, self.received)))
+    def acknowledge(self) -> None:
+        """Tell the peer how much has been read; due when `received` has come to `ack_at`, a quarter of a window on."""
+        self.ack_at = self.received + (self.window >> 2)
+        self._control.append(encode((ACK, self.received)))
 
     def peek(self) -> tuple[bytes, Sequence[Buffer]] | None:
         """The next message as (header frame, buffer frames), None if there is none; `commit` once it is sent."""

@@ -7,7 +7,7 @@ records announce. Records are arrays that begin with their tag; README.md beside
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -134,8 +134,9 @@ class Cancel(msgspec.Struct, array_like=True, tag=CANCEL, gc=False):
 
 Record = Hello | Ping | Pong | Goaway | Bye | Ack | Reset | Request | Reply | Error | Refused | Cancel
 
-_decoder = msgspec.msgpack.Decoder(list[Record])
-_hello_decoder = msgspec.msgpack.Decoder(list[Hello])
+_DECODE_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+_decode = msgspec.msgpack.Decoder(list[Record]).decode
+_decode_hello = msgspec.msgpack.Decoder(list[Hello]).decode
 encode = msgspec.msgpack.Encoder().encode
 
 
@@ -186,24 +187,31 @@ def split(header: Buffer) -> list[Record]:
     check_head(view)
     if view[1] != VERSION:
         raise UnknownVersion(view[1])
-    return _decode(_decoder, view)
+    try:
+        return _decode(view[2:])
+    except _DECODE_ERRORS as error:
+        raise ProtocolError(f"records that don't decode: {error}") from None
 
 
 def split_hello(header: Buffer) -> Hello | None:
     """The hello of a message whose version is not spoken here, if it begins with one: a hello never changes."""
     view = memoryview(header)
     check_head(view)
-    first = _decode(_hello_decoder, view)
+    try:
+        first = _decode_hello(view[2:])
+    except _DECODE_ERRORS as error:
+        raise ProtocolError(f"a hello that does not decode: {error}") from None
     return first[0] if first else None
 
 
 def check_head(view: memoryview) -> None:
     """Check magic and size, before anything is decoded."""
-    if len(view) < 3 or view[0] != MAGIC:
+    nbytes = len(view)
+    if nbytes < 3 or view[0] != MAGIC:
         raise NotAzp("not an AZP message: its first byte is not 0xC1")
-    if len(view) > HEADER_LIMIT:
-        raise ProtocolError(f"a header frame of {len(view)} bytes; the limit is {HEADER_LIMIT}")
-    if _count(view) > RECORD_LIMIT:
+    if nbytes > HEADER_LIMIT:
+        raise ProtocolError(f"a header frame of {nbytes} bytes; the limit is {HEADER_LIMIT}")
+    if nbytes > RECORD_LIMIT and _count(view) > RECORD_LIMIT:
         raise ProtocolError(f"a message of {_count(view)} records; the limit is {RECORD_LIMIT}")
 
 
@@ -215,10 +223,3 @@ def _count(view: memoryview) -> int:
     if first == 0xDD:
         return int.from_bytes(view[3:7], "big")
     return first & 0x0F
-
-
-def _decode(decoder: msgspec.msgpack.Decoder[Any], view: memoryview) -> Any:
-    try:
-        return decoder.decode(view[2:])
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"records that don't decode: {error}") from None

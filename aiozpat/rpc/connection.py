@@ -309,9 +309,11 @@ class Connection:
         if len(frames) > 1:
             buffers = [memoryview(frame) for frame in frames[1:]]
             nbytes += sum(map(len, buffers))
-        self._liveness.heard(_monotonic())
+        self._liveness.heard = _monotonic()
         outbox = self.outbox
-        outbox.on_received(nbytes)
+        outbox.received += nbytes
+        if outbox.received >= outbox.ack_at:
+            outbox.acknowledge()
         try:
             self._on_records(split(frames[0]), buffers)
         except ProtocolError as error:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from aiozpat.rpc.route import Route
     from aiozpat.rpc.session import Session
 
-NEW, RUNNING, ENDED = 0, 1, 2
-
 
 class Job(msgspec.Struct, gc=False, eq=False):
     """One call on the server. `task` and `session` point back at it: whoever ends it clears `task`."""
@@ -29,7 +27,7 @@ class Job(msgspec.Struct, gc=False, eq=False):
     args: tuple[Any, ...]
     deadline: float  # time.monotonic()
     metadata: dict[str, str] | None
-    state: int = NEW
+    started: bool = False
     answered: bool = False  # the caller has its answer, or wants none any more
     task: asyncio.Task[None] | None = None
 

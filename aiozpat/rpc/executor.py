@@ -42,22 +42,19 @@ from aiozpat.protocol.records import (
     Request,
     encode,
 )
-from aiozpat.rpc.current import ENDED, NEW, RUNNING, Job, current_job
+from aiozpat.rpc.current import Job, current_job
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.route import Route, positional
 from aiozpat.rpc.service import Method, Service
 from aiozpat.rpc.session import Session
 
 _log = logging.getLogger("aiozpat.server")
-_EAGER = sys.version_info >= (3, 12)
+_EAGER = sys.version_info >= (3, 12)  # a handler that never suspends then ends inside its task's constructor
 _RECORD_LIMIT = HEADER_LIMIT - 1024  # leaves room for what travels in the same message
 _TEXT_LIMIT = 8192  # characters of an error's message
 FLUSH_AT = 64  # replies that leave at once; waiting for more would make both sides take turns
-_NO_BUFFERS: Sequence[memoryview] = ()
 _monotonic = time.monotonic
-# A coroutine that never suspends then ends inside the constructor, without a turn of the loop.
 Task = asyncio.Task
-_eager_task = partial(Task, eager_start=True) if _EAGER else Task
 
 
 class Executor:
@@ -128,68 +125,95 @@ class Executor:
         Raises:
             ProtocolError: No correct client sends that.
         """
+        if buffers:
+            self._receive_with_buffers(session, records, buffers, now)
+            return
+        cancelled: set[int] = set()
+        routes, calls, gate = self._admitting, session.calls, self.gate
+        loop, run, most = self._loop, self._run, self._max_calls_per_peer
+        for record in records:
+            if type(record) is not Request:
+                self._other(session, record, cancelled)
+                continue
+            # The common call, in one piece: everything else goes to `_request`, which starts over.
+            key = record.id
+            route = routes.get(record.method)
+            if (
+                key <= 0
+                or key in calls
+                or route is None
+                or route.gate is not None
+                or record.buffers
+                or gate.running >= gate.max_concurrency
+                or len(calls) >= most
+                or cancelled
+            ):
+                self._request(session, record, (), now, cancelled)
+                continue
+            try:
+                args = route.fast(record.params)
+            except DECODE_ERRORS:
+                self._request(session, record, (), now, cancelled)
+                continue
+            gate.running += 1
+            job = Job(session, key, route, args, now + record.timeout * 0.001, record.metadata)
+            if _EAGER:
+                task = Task(run(job), loop=loop, name=route.name, eager_start=True)  # type: ignore[call-arg]  # 3.12
+                if not task.done():
+                    job.task = task
+                    self._enlist(job)
+            else:
+                calls[key] = job
+                job.task = Task(run(job), loop=loop, name=route.name)
+                if job.deadline < self._next_scan:
+                    self._arm(job.deadline, now)
+
+    def _receive_with_buffers(
+        self, session: Session, records: list[Record], buffers: Sequence[memoryview], now: float
+    ) -> None:
         taken = 0
-        cancelled: set[int] | None = None
+        cancelled: set[int] = set()
         for record in records:
             if type(record) is Request:
-                own = _NO_BUFFERS
-                if record.buffers:
-                    own = buffers[taken : taken + record.buffers]
-                    taken += record.buffers
-                    if record.buffers < 0 or taken > len(buffers):
-                        raise ProtocolError("a record announces more buffers than its message brought")
-                if cancelled is None or record.id not in cancelled:
-                    self._request(session, record, own, now)
-            elif type(record) is Cancel:
-                job = session.calls.get(record.id)
-                if job is not None:
-                    self.cancel(job)
-                else:
-                    cancelled = cancelled or set()
-                    cancelled.add(record.id)
+                own = buffers[taken : taken + record.buffers] if record.buffers > 0 else ()
+                taken += record.buffers
+                self._request(session, record, own, now, cancelled)
             else:
-                self._control(session, record)
+                self._other(session, record, cancelled)
         if taken != len(buffers):
             raise ProtocolError(f"a message brought {len(buffers)} buffers, its records announced {taken}")
 
-    def _request(self, session: Session, request: Request, buffers: Sequence[memoryview], now: float) -> None:
+    def _other(self, session: Session, record: Record, cancelled: set[int]) -> None:
+        if type(record) is not Cancel:
+            self._control(session, record)
+        elif (job := session.calls.get(record.id)) is not None:
+            self.cancel(job)
+        else:
+            cancelled.add(record.id)
+
+    def _request(
+        self, session: Session, request: Request, buffers: Sequence[memoryview], now: float, cancelled: set[int]
+    ) -> None:
         """Start a call, queue it, or answer at once why not."""
+        if request.id in cancelled:
+            return
+        if request.buffers != len(buffers):
+            raise ProtocolError("a record announces more buffers than its message brought")
         key = request.id
         if key <= 0:
             key = session.last_key = session.last_key - 1
-        calls = session.calls
-        try:
-            route = self._admitting[request.method]
-            if len(calls) >= self._max_calls_per_peer:
-                raise KeyError
-            args = route.fast(request.params) if not buffers else route.decode(request.params, buffers)
-        except KeyError:
+        route = self._admitting.get(request.method)
+        if route is None or len(session.calls) >= self._max_calls_per_peer:
             self._turn_away(session, key, request.method)
             return
-        except DECODE_ERRORS:
-            try:
-                args = route.decode(request.params, buffers)
-            except RpcError as error:
-                self._answer_error(session, key, error)
-                return
+        if key in session.calls:
+            raise ProtocolError(f"call {key} is in flight already")
+        try:
+            args = route.decode(request.params, buffers)
         except RpcError as error:
             self._answer_error(session, key, error)
             return
-        if key in calls:
-            raise ProtocolError(f"call {key} is in flight already")
-        job = Job(session, key, route, args, now + request.timeout * 0.001, request.metadata)
-        gate = self.gate
-        if route.gate is None and gate.running < gate.max_concurrency:
-            gate.running += 1
-            if _EAGER:
-                self._start(job)
-            else:
-                calls[key] = job
-                job.task = Task(self._run(job), loop=self._loop, name=route.name)
-                if job.deadline < self._next_scan:
-                    self._arm(job.deadline, now)
-        else:
-            self._queue(job)
+        self._queue(Job(session, key, route, args, now + request.timeout * 0.001, request.metadata))
 
     def _turn_away(self, session: Session, key: int, method: str) -> None:
         if self.refusing is not None:
@@ -244,7 +268,7 @@ class Executor:
         if job.answered:
             self._release(job)
         elif _EAGER:
-            task = _eager_task(self._run(job), loop=self._loop, name=job.route.name)
+            task = Task(self._run(job), loop=self._loop, name=job.route.name, eager_start=True)  # type: ignore[call-arg]  # 3.12
             if not task.done():
                 job.task = task
                 self._enlist(job)
@@ -257,7 +281,7 @@ class Executor:
         if job.answered:  # before its first step
             self._release(job)
             return
-        job.state = RUNNING
+        job.started = True
         current_job.set(job)
         route = job.route
         route.calls += 1
@@ -287,8 +311,7 @@ class Executor:
                 raise
         finally:
             if route.gate is None and not self._watched and not self.gate.queue:
-                job.task = None
-                job.state = ENDED
+                job.task = None  # whose context refers to the job
                 job.session.calls.pop(job.key, None)
                 self.gate.running -= 1
             else:
@@ -296,7 +319,6 @@ class Executor:
 
     def _release(self, job: Job) -> None:
         """A call has ended: out of the tables, its places to the next ones."""
-        job.state = ENDED
         job.task = None
         job.session.calls.pop(job.key, None)
         self._orphans.pop(id(job), None)
@@ -421,7 +443,7 @@ class Executor:
         if job.answered:
             return
         job.answered = True
-        if job.state == NEW:
+        if not job.started:
             self._withdraw(job)
         elif job.task is not None and not job.route.in_thread:
             job.task.cancel()

@@ -102,21 +102,28 @@ class Listener:
             self._reset(identity, StatusCode.INVALID_ARGUMENT, str(error))
 
     def _on_message(self, session: Session, frames: list[Frame], records: list[Record]) -> None:
-        now = _monotonic()
-        session.liveness.heard(now)
+        session.liveness.heard = now = _monotonic()
         buffers: Sequence[memoryview] = ()
         nbytes = len(frames[0])
         if len(frames) > 1:
             buffers = [memoryview(frame) for frame in frames[1:]]
             nbytes += sum(map(len, buffers))
-        session.outbox.on_received(nbytes)
-        if self.executor is not None and not session.ending:
-            self.executor.receive(session, records, buffers, now)
-        if not session.dirty and session.outbox.pending:
+        outbox = session.outbox
+        outbox.received += nbytes
+        if outbox.received >= outbox.ack_at:
+            outbox.acknowledge()
+        self._flushing = True  # what ends at once is sent below, together
+        try:
+            if self.executor is not None and not session.ending:
+                self.executor.receive(session, records, buffers, now)
+        finally:
+            self._flushing = False
+        if outbox.pending:
             self._mark(session)
         if self._dirty:
             self._flush()
-        self._loop.call_soon(self._flush_and_settle)
+        if session.calls:
+            self._later()  # behind the tasks just started, whose replies then leave together
 
     def control(self, session: Session, record: Record) -> None:
         """Take a record that is not about a call."""

@@ -257,16 +257,21 @@ class Socket:
     def _schedule(self) -> None:
         if not self._scheduled and not self._closed:
             self._scheduled = True
-            self._loop.call_soon(self._pump)
+            self._loop.call_soon(self._pump, True)
 
-    def _pump(self) -> None:
+    def _pump(self, again: bool = False) -> None:
+        """Receive, on the FD's word or `again` on our own.
+
+        Asking for EVENTS costs as much as receiving. So a message that comes alone is followed by one look, after the
+        callbacks that it caused and whatever they sent; only where messages stand in line are they taken in one go.
+        """
         self._scheduled = False
+        if self._closed:
+            return
         if self._router and self._want_write:
             # A ROUTER is always writable; that its FD woke is the only sign that a full peer may have room.
             self._take_writable()
-        for _ in range(_BATCH):
-            if self._closed:
-                return
+        for number in range(_BATCH):
             events = self._get(_EVENTS)
             if self._want_write and events & _POLLOUT and not self._router:
                 self._take_writable()
@@ -274,6 +279,10 @@ class Socket:
                 return
             else:
                 self._on_readable()
+                if self._closed:
+                    return
+                if not again and not number:
+                    break
         self._schedule()
 
     def _take_writable(self) -> None:
