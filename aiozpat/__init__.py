@@ -5,16 +5,20 @@ cancellation and status codes over one documented protocol.
 """
 
 from aiozpat import errors
+from aiozpat.endpoints import Dealer, Replier, Request, Requester, Router
 from aiozpat.errors import (
     AiozpatError,
     Closed,
     DeadlineExceeded,
     InvalidArgument,
+    PeerUnreachable,
     ResourceExhausted,
     RpcError,
+    TimedOut,
     Unavailable,
     Unimplemented,
 )
+from aiozpat.message import Message
 from aiozpat.rpc import Client, ClientState, Limits, Server, Service, current_call
 from aiozpat.running import run
 from aiozpat.transport import Context, SocketOptions
@@ -28,13 +32,21 @@ __all__ = [
     "Closed",
     "Context",
     "DeadlineExceeded",
+    "Dealer",
     "InvalidArgument",
     "Limits",
+    "Message",
+    "PeerUnreachable",
+    "Replier",
+    "Request",
+    "Requester",
     "ResourceExhausted",
+    "Router",
     "RpcError",
     "Server",
     "Service",
     "SocketOptions",
+    "TimedOut",
     "Unavailable",
     "Unimplemented",
     "current_call",

@@ -37,10 +37,10 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """What makes the event loop: uvloop, or a selector loop, since ZeroMQ needs `add_reader`."""
-    if sys.platform != "win32":
-        try:
-            import uvloop
-        except ImportError:
-            return asyncio.new_event_loop
-        return uvloop.new_event_loop
-    return asyncio.SelectorEventLoop
+    if sys.platform == "win32":
+        return asyncio.SelectorEventLoop
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

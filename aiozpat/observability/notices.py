@@ -33,6 +33,10 @@ class Notices:
         more = count - logged - 1
         self._logger.warning("%s: %s%s", kind, detail, f" (and {more} more since the last line)" if more else "")
 
+    def count(self, kind: str) -> None:
+        """Count one of a kind that is logged elsewhere."""
+        self._counts[kind] += 1
+
     def counts(self) -> dict[str, int]:
         """How many of each kind so far."""
         return dict(self._counts)

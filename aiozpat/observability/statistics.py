@@ -61,3 +61,20 @@ class ClientStatistics:
     sessions: int
     waiting_bytes: int
     notices: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatistics:
+    """A level 1 endpoint at one moment.
+
+    Attributes:
+        sent: Messages given to ZeroMQ.
+        received: Messages taken from ZeroMQ.
+        waiting: Messages received that nobody has taken yet.
+        notices: What went wrong, counted by kind: `handler failed`, `reply dropped`, ...
+    """
+
+    sent: int
+    received: int
+    waiting: int
+    notices: Mapping[str, int]

@@ -1,4 +1,4 @@
-"""What waits to be sent to one peer: coalesced into messages, held back by the peer's window, removable until it left."""
+"""What waits to be sent to one peer: coalesced into messages, held back by its window, removable until it left."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import warnings
 from collections import deque
 from collections.abc import Mapping
 from enum import Enum
+from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -34,7 +35,6 @@ T = TypeVar("T")
 
 _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
-_running_loop = asyncio.get_running_loop
 _MIB = 1024 * 1024
 _GOODBYE = 1.0  # seconds for the server to answer our goodbye
 _DECODERS = 1024  # result types remembered
@@ -106,6 +106,7 @@ class Client:
         self._notices = Notices(_log)
         self._decoders: dict[Any, Decoder] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._supervisor: asyncio.Task[None] | None = None
         self._current: Connection | None = None  # the newest, whatever its phase
         self._usable: Connection | None = None  # the one that takes calls now
@@ -144,6 +145,7 @@ class Client:
         if self._supervisor is not None:
             raise UsageError("this Client was entered before; make a new one")
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self._changed = asyncio.Event()
         self._context = self._given_context or Context.current()
         self._context.hold()
@@ -330,7 +332,7 @@ class Client:
         try:
             while True:
                 connection = self._usable
-                if connection is None or _running_loop() is not self._loop:
+                if connection is None or get_ident() != self._thread:
                     connection = await self._connection(deadline, wait_for_ready)
                     now = _monotonic()
                 if deadline <= now:
@@ -347,6 +349,9 @@ class Client:
                     now = _monotonic()
         except RpcError as error:
             error.from_call = True
+            raise
+        except RuntimeError:
+            self._check_usable()  # asyncio's own words for a wrong loop don't say what to do
             raise
 
     async def notify(
@@ -381,7 +386,7 @@ class Client:
             deadline = min(deadline, job.deadline)
         values: Any = args if params is None else _by_name(args, params)
         connection = self._usable
-        if connection is None or asyncio.get_running_loop() is not self._loop:
+        if connection is None or get_ident() != self._thread:
             connection = await self._connection(deadline, wait_for_ready)
         left = deadline - _monotonic()
         if left <= 0:

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -79,7 +79,7 @@ class Phase(Enum):
     ENDED = "ended"
 
 
-class NeverRan(Exception):  # noqa: N818 - a signal between these two modules, never seen by a user
+class NeverRan(Exception):
     """The call did not run: it never left, or the server is draining; another session may take it."""
 
     def __init__(self, reason: RpcError) -> None:
@@ -139,6 +139,7 @@ class Connection:
         self._token = 0
         self._peer_buffer_bytes = 0
         self._flushing = False
+        self._goodbye: asyncio.Future[None] | None = None
         self._next_scan = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._liveness = Liveness(settings.heartbeat, MISSES, _monotonic())
@@ -161,7 +162,13 @@ class Connection:
     # Calls
 
     def start(
-        self, method: str, params: Any, deadline: float, timeout: float, decoder: Decoder, metadata: dict[str, str] | None
+        self,
+        method: str,
+        params: Any,
+        deadline: float,
+        timeout: float,
+        decoder: Decoder,
+        metadata: Mapping[str, str] | None,
     ) -> Pending:
         """Send a call, now or with others in a moment; its future gets the result or the error.
 
@@ -186,14 +193,14 @@ class Connection:
             self._call_soon(self._flush)
         return call
 
-    def notify(self, method: str, params: Any, timeout: float, metadata: dict[str, str] | None) -> None:
+    def notify(self, method: str, params: Any, timeout: float, metadata: Mapping[str, str] | None) -> None:
         """Send a call that wants no answer."""
         self._last_id += 1
         self._put(self._last_id, 0, method, params, timeout, metadata)
         self._later()
 
     def _put(
-        self, key: int, wire_id: int, method: str, params: Any, timeout: float, metadata: dict[str, str] | None
+        self, key: int, wire_id: int, method: str, params: Any, timeout: float, metadata: Mapping[str, str] | None
     ) -> None:
         """Encode a call and queue it: what is wrong with it reaches its caller, and later changes do no harm."""
         buffers: Sequence[Buffer] = ()
@@ -236,8 +243,9 @@ class Connection:
         else:
             extracted = {name: extract(value, buffers) for name, value in params.items()}
         largest = max(map(len, buffers))
-        if largest > self._peer_buffer_bytes:
-            raise ResourceExhausted(f"a param of {largest} bytes; {self.endpoint} takes up to {self._peer_buffer_bytes}")
+        most = self._peer_buffer_bytes
+        if largest > most:
+            raise ResourceExhausted(f"a param of {largest} bytes; {self.endpoint} takes up to {most}")
         return extracted, buffers
 
     def abandon(self, call: Pending) -> None:
@@ -315,7 +323,7 @@ class Connection:
         if outbox.received >= outbox.ack_at:
             outbox.acknowledge()
         try:
-            self._on_records(split(frames[0]), buffers)
+            self._on_records(split(memoryview(frames[0])), buffers)
         except ProtocolError as error:
             self._notices.note("protocol error", f"{self.endpoint}: {error}")
             self.end(Unavailable(f"{self.endpoint} does not speak AZP/1 as this client does: {error}"))
@@ -403,15 +411,10 @@ class Connection:
         self.end(error)
 
     def _on_bye(self, bye: Bye) -> None:
-        if self.phase is not Phase.ENDED and not self._leaving():
+        if self._goodbye is None:
             self.outbox.control(encode((BYE, "")))
             self._flush()
         self.end(Unavailable(f"{self.endpoint}: {bye.reason}"))
-
-    def _leaving(self) -> bool:
-        return self._goodbye is not None
-
-    _goodbye: asyncio.Future[None] | None = None
 
     # The session's life
 
@@ -481,7 +484,7 @@ class Connection:
         if self.phase in (Phase.READY, Phase.DRAINING):
             self._goodbye = self._loop.create_future()
             deadline = _monotonic() + timeout
-            while self.outbox.entries and _monotonic() < deadline and self.phase is not Phase.ENDED:
+            while self.outbox.entries and not self._goodbye.done() and _monotonic() < deadline:
                 self._flush()
                 await asyncio.wait({self._goodbye}, timeout=0.01)
             self.outbox.control(encode((BYE, "")))

@@ -117,9 +117,7 @@ class Executor:
 
     # Admission
 
-    def receive(
-        self, session: Session, records: list[Record], buffers: Sequence[memoryview], now: float
-    ) -> None:
+    def receive(self, session: Session, records: list[Record], buffers: Sequence[memoryview], now: float) -> None:
         """Take the records of one message: start calls, queue them or answer at once why not; the rest is `control`'s.
 
         Raises:

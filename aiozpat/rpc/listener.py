@@ -93,7 +93,7 @@ class Listener:
             if session is None:
                 self._on_stranger(identity, frames)
             else:
-                self._on_message(session, frames, split(frames[0]))
+                self._on_message(session, frames, split(memoryview(frames[0])))
         except NotAzp as error:
             self._notices.note("not azp", str(error))
         except UnknownVersion as error:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -16,6 +16,7 @@ from aiozpat.observability.statistics import MethodStatistics, ServerStatistics
 from aiozpat.rpc.executor import Executor
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.listener import Listener
+from aiozpat.rpc.route import Route
 from aiozpat.rpc.service import Service
 from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, check_heartbeat, process_name
 from aiozpat.transport import Context, SocketOptions, check_bind, endpoints_of
@@ -213,12 +214,7 @@ class Server:
         listener, executor = self._listener, self._executor
         if listener is None or executor is None:
             return ServerStatistics(0, 0, 0, 0, MappingProxyType({}), MappingProxyType({}))
-        methods = {
-            name: MethodStatistics(
-                route.calls, route.errors, route.gate.running if route.gate else 0, route.gate.queued if route.gate else 0
-            )
-            for name, route in executor.routes.items()
-        }
+        methods = {name: _method_statistics(route) for name, route in executor.routes.items()}
         return ServerStatistics(
             sessions=len(listener.sessions),
             running=executor.gate.running,
@@ -229,10 +225,17 @@ class Server:
         )
 
 
+def _method_statistics(route: Route) -> MethodStatistics:
+    gate = route.gate
+    if gate is None:
+        return MethodStatistics(route.calls, route.errors, 0, 0)
+    return MethodStatistics(route.calls, route.errors, gate.running, gate.queued)
+
+
 class _Signals:
     """Handles SIGINT and SIGTERM on a loop while a block runs, and gives them back afterwards."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, handler: object) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, handler: Callable[[], None]) -> None:
         self._loop = loop
         self._handler = handler
         self._set: list[signal.Signals] = []
@@ -240,7 +243,7 @@ class _Signals:
     def __enter__(self) -> None:
         for number in _SIGNALS:
             try:
-                self._loop.add_signal_handler(number, self._handler)  # type: ignore[arg-type]
+                self._loop.add_signal_handler(number, self._handler)
             except (NotImplementedError, RuntimeError, ValueError):
                 _log.debug("%s is not handled: not in the main thread, or not on this system", number.name)
             else:

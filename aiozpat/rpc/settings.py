@@ -58,4 +58,3 @@ def check_heartbeat(heartbeat: float) -> float:
     if not 0.01 <= heartbeat <= 3600:
         raise ValueError(f"heartbeat is between 0.01 and 3600 seconds; got {heartbeat!r}")
     return heartbeat
-

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from aiozpat.errors import InvalidEndpoint
 
-_FORMS = "tcp://127.0.0.1:5555, tcp://*:5555 (bind), tcp://127.0.0.1:* (bind, any free port), ipc:///path or inproc://name"
+_FORMS = (
+    "tcp://127.0.0.1:5555, tcp://*:5555 (bind), tcp://127.0.0.1:* (bind, any free port), ipc:///path or inproc://name"
+)
 
 
 def endpoints_of(given: str | Iterable[str] | None) -> tuple[str, ...]:

@@ -148,7 +148,7 @@ def _new_zmq_context(io_threads: int) -> zmq.asyncio.Context:
 
 def _seed_routing_ids() -> None:
     """Seed libc's rand(), from which libzmq derives the routing ids it assigns, once a process; nobody else does."""
-    global _seeded  # noqa: PLW0603 - once a process is the point
+    global _seeded
     with _seeding:
         if _seeded or os.name != "posix":
             return

@@ -63,8 +63,8 @@ class Monitor:
         self._watched = watched
         self._on_event = on_event
         self._socket: Any = watched.get_monitor_socket(_EVENTS)
-        self._receive_part = zmq.backend.Socket.recv.__get__(self._socket)
-        self._fd = self._socket.get(zmq.FD)
+        self._receive_part: Any = zmq.backend.Socket.recv.__get__(self._socket)
+        self._fd = int(self._socket.get(zmq.FD))
         self._closed = False
         loop.add_reader(self._fd, self._drain)
         loop.call_soon(self._drain)  # the FD is edge-triggered: what came before the reader would be missed

@@ -70,7 +70,7 @@ class SocketOptions:
 
     def settings(self) -> list[tuple[int, int]]:
         """The options as libzmq takes them: (number, value), milliseconds and seconds as it wants them."""
-        settings = [
+        settings: list[tuple[int, int]] = [
             (zmq.SNDHWM, self.send_queue_messages or 1000),
             (zmq.RCVHWM, self.receive_queue_messages or 1000),
             (zmq.MAXMSGSIZE, self.max_message_bytes),

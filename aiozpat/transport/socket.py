@@ -12,9 +12,10 @@ whoever sends from elsewhere calls `settle` afterwards.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 import zmq
 import zmq.asyncio
@@ -27,7 +28,6 @@ from aiozpat.transport.monitor import Monitor, MonitorEvent
 from aiozpat.transport.options import SocketOptions
 
 Buffer = bytes | bytearray | memoryview
-Frame = zmq.Frame
 
 _BATCH = 64  # messages received before the loop's other work gets its turn
 _MAX_FRAMES = 1100  # of one message; the rest is read and dropped, and the receiver sees that there are too many
@@ -39,6 +39,25 @@ _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
 _SRCFD = int(zmq.SRCFD)
+
+
+class Frame(Protocol):
+    """A received frame: a buffer that stays where libzmq put it."""
+
+    @property
+    def bytes(self) -> bytes:
+        """A copy of it."""
+
+    @property
+    def more(self) -> bool:
+        """Whether the message goes on."""
+
+    def get(self, option: int) -> Any:
+        """A property of the message or its connection."""
+
+    def __buffer__(self, flags: int) -> memoryview: ...
+
+    def __len__(self) -> int: ...
 
 
 class SocketKind(IntEnum):
@@ -183,7 +202,7 @@ class Socket:
             frame = recv(_NOBLOCK, False)
         except zmq.Again:
             return None
-        frames = [frame]
+        frames: list[Frame] = [frame]
         while frame.more:
             frame = recv(_NOBLOCK, False)
             if len(frames) <= _MAX_FRAMES:
@@ -244,6 +263,10 @@ class Socket:
         if (events & _POLLIN and not self._paused) or (events & _POLLOUT and self._want_write and not self._router):
             self._schedule()
 
+    def look(self) -> None:
+        """As `settle`, at the end of this turn of the loop and once for many sends."""
+        self._schedule()
+
     def pause(self) -> None:
         """Receive no more until `resume`; libzmq's queues, and then the senders, fill up."""
         self._paused = True
@@ -279,7 +302,7 @@ class Socket:
                 return
             else:
                 self._on_readable()
-                if self._closed:
+                if self.closed:  # by what was received
                     return
                 if not again and not number:
                     break
@@ -329,6 +352,6 @@ def source_fd(frame: Frame) -> int:
 def _bind_error(endpoint: str, error: zmq.ZMQError) -> Exception:
     if error.errno == zmq.EADDRINUSE:
         return AddressInUse(f"{endpoint} is in use: stop who listens there, or bind port * for a free one")
-    if error.errno in (zmq.EADDRNOTAVAIL, zmq.ENODEV):
+    if error.errno in (zmq.EADDRNOTAVAIL, errno.ENODEV):
         return InvalidEndpoint(f"{endpoint!r} is not an address of this machine; bind one of its own, or *")
     return InvalidEndpoint(f"can't bind {endpoint!r}: {error.strerror}")

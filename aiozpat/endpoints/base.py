@@ -1,0 +1,204 @@
+"""What all level 1 endpoints share: opening, closing, naming, and who may use them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
+from typing import ClassVar, Self
+
+from aiozpat.errors import Closed, UsageError
+from aiozpat.observability.notices import Notices
+from aiozpat.observability.statistics import EndpointStatistics
+from aiozpat.transport import Context, Socket, SocketKind, SocketOptions, check_bind, check_connect, endpoints_of
+
+_log = logging.getLogger("aiozpat.endpoints")
+INBOX_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An endpoint, and how it is used."""
+
+    endpoint: str
+    is_bind: bool
+
+
+class Endpoint:
+    """The base of every level 1 endpoint; use one of its subclasses.
+
+    Args:
+        bind: One endpoint or several to listen on; port `*` lets the system choose.
+        connect: One endpoint or several to connect to, in the background and for ever.
+        linger: Seconds for which messages sent just before closing are still delivered.
+        options: Options of the socket.
+        context: A context to share; by default the loop's own.
+
+    Raises:
+        InvalidEndpoint: Not an endpoint that can be bound or connected to.
+        ValueError: `linger` is negative or not finite.
+    """
+
+    _kind: ClassVar[SocketKind]
+    _immediate: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        bind: str | Iterable[str] | None = None,
+        connect: str | Iterable[str] | None = None,
+        linger: float = 1.0,
+        options: SocketOptions | None = None,
+        context: Context | None = None,
+    ) -> None:
+        self._addresses = [Address(check_bind(endpoint), True) for endpoint in endpoints_of(bind)]
+        self._addresses += [Address(check_connect(endpoint), False) for endpoint in endpoints_of(connect)]
+        if not 0 <= linger < math.inf:
+            raise ValueError(f"linger is a finite number of seconds, 0 or more; got {linger!r}")
+        self._linger = linger
+        self._options = options or SocketOptions()
+        self._given_context = context
+        self._context: Context | None = None
+        self._socket: Socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._notices = Notices(_log)
+        self._sent = 0
+        self._received = 0
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._socket is not None else "new"
+        where = ", ".join(self.endpoints or [address.endpoint for address in self._addresses]) or "nowhere"
+        return f"<aiozpat.{type(self).__name__} on {where}, {state}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_socket", None) is not None and not self._closed:
+            warnings.warn(f"{self!r} was left open; use `async with`", ResourceWarning, source=self, stacklevel=1)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where it is bound and connected, with the ports that the system chose; empty before it is entered."""
+        return self._socket.endpoints if self._socket is not None else ()
+
+    @property
+    def endpoint(self) -> str:
+        """The first of `endpoints`.
+
+        Raises:
+            UsageError: It is not entered yet, or bound and connected nowhere.
+        """
+        if not self.endpoints:
+            raise UsageError(f"{self!r} has an endpoint inside `async with`, once it is bound or connected")
+        return self.endpoints[0]
+
+    def bind(self, endpoint: str) -> str:
+        """Listen on one more endpoint.
+
+        Returns:
+            The endpoint with the port that the system chose.
+
+        Raises:
+            InvalidEndpoint: Not an address of this machine.
+            AddressInUse: Somebody else listens there.
+        """
+        bound = self._usable().bind(endpoint)
+        self._addresses.append(Address(bound, True))
+        return bound
+
+    def connect(self, endpoint: str) -> None:
+        """Connect to one more endpoint, in the background.
+
+        Raises:
+            InvalidEndpoint: Not an address that can be connected to.
+        """
+        self._usable().connect(endpoint)
+        self._addresses.append(Address(endpoint, False))
+
+    async def __aenter__(self) -> Self:
+        if self._closed or self._socket is not None:
+            raise UsageError(f"{self!r} was entered before; make a new one")
+        self._loop = asyncio.get_running_loop()
+        self._context = self._given_context or Context.current()
+        self._context.hold()
+        try:
+            self._socket = self._open(self._context)
+        except BaseException:
+            self._closed = True
+            await self._context.release()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _open(self, context: Context) -> Socket:
+        """A socket, bound and connected."""
+        socket = Socket(
+            context,
+            self._kind,
+            self._options,
+            on_readable=self._on_readable,
+            on_writable=self._on_writable,
+            immediate=self._immediate,
+        )
+        try:
+            for address in self._addresses:
+                if address.is_bind:
+                    socket.bind(address.endpoint)
+                else:
+                    socket.connect(address.endpoint)
+        except BaseException:
+            socket.detach(0)
+            raise
+        return socket
+
+    async def close(self) -> None:
+        """Close; what was sent is delivered for up to `linger` seconds more. Closing twice is harmless.
+
+        Whoever waits to receive or to send gets `Closed`.
+        """
+        socket, context = self._socket, self._context
+        if self._closed or socket is None or context is None:
+            return
+        self._closed = True
+        self._on_close(f"{self!r} is closed")
+        socket.detach(self._linger)
+        await context.release()
+
+    def _usable(self) -> Socket:
+        """The socket, if this endpoint may be used here and now."""
+        socket = self._socket
+        if self._closed:
+            raise Closed(f"{self!r} is closed")
+        if socket is None:
+            raise UsageError(f"{self!r} is used inside `async with`")
+        if asyncio.get_running_loop() is not self._loop:
+            raise UsageError(f"{self!r} belongs to another event loop; make one for each loop")
+        return socket
+
+    def statistics(self) -> EndpointStatistics:
+        """A snapshot of what it has done."""
+        return EndpointStatistics(
+            sent=self._sent,
+            received=self._received,
+            waiting=self._waiting(),
+            notices=MappingProxyType(self._notices.counts()),
+        )
+
+    def _waiting(self) -> int:
+        raise NotImplementedError
+
+    def _on_readable(self) -> None:
+        raise NotImplementedError
+
+    def _on_writable(self) -> None:
+        raise NotImplementedError
+
+    def _on_close(self, reason: str) -> None:
+        raise NotImplementedError

@@ -1,0 +1,99 @@
+"""DEALER: sends and receives as it likes, to and from any number of peers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from aiozpat.endpoints.line import Line
+from aiozpat.endpoints.receiver import Receiver
+from aiozpat.errors import Closed
+from aiozpat.message import FrameLike, Message, to_frames
+from aiozpat.transport import Context, SocketKind, SocketOptions
+
+YIELD = 64  # sends that did not wait, after which the loop's other tasks get a turn
+
+
+class Dealer(Receiver[Message]):
+    """An asynchronous requester: any number of messages out and in, in any order, over one socket.
+
+    A message goes to one connected peer, in turn where there are several; where there is none, `send` waits for one.
+
+    Args:
+        bind: One endpoint or several to listen on.
+        connect: One endpoint or several to connect to.
+        delimiter: Put an empty frame before each message, and take it off what arrives. REP, and servers that unpack
+            `identity, empty, body`, need it: without it a message to a REP peer vanishes silently.
+        linger: Seconds for which messages sent just before closing are still delivered.
+        options: Options of the socket.
+        context: A context to share; by default the loop's own.
+
+    Raises:
+        InvalidEndpoint: Not an endpoint that can be bound or connected to.
+    """
+
+    _kind = SocketKind.DEALER
+    _immediate = True
+
+    def __init__(
+        self,
+        *,
+        bind: str | Iterable[str] | None = None,
+        connect: str | Iterable[str] | None = None,
+        delimiter: bool = False,
+        linger: float = 1.0,
+        options: SocketOptions | None = None,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
+        self._delimiter = delimiter
+        self._line = Line()
+
+    async def send(self, *frames: FrameLike, timeout: float | None = None) -> None:
+        """Send one message.
+
+        It waits while no peer is connected or the queues of all are full. Cancelled or timed out, nothing was sent.
+
+        Args:
+            frames: The message's frames; text becomes UTF-8.
+            timeout: Seconds to wait at most; `None` waits for ever.
+
+        Raises:
+            TimedOut: There was no room in time.
+            TypeError: A frame is neither bytes-like nor text.
+            ValueError: There is no frame.
+            Closed: The endpoint is closed, or was while this waited.
+        """
+        parts = to_frames(frames)
+        if self._delimiter:
+            parts.insert(0, b"")
+        self._usable()
+        if self._sent % YIELD == YIELD - 1:
+            await asyncio.sleep(0)  # before anything is sent: cancelled here, nothing was
+        await self._line.send(lambda: self._try(parts), timeout)
+
+    def _try(self, parts: list[bytes]) -> bool:
+        socket = self._socket
+        if self._closed or socket is None:
+            raise Closed(f"{self!r} is closed")
+        sent = socket.send_frames(parts)
+        socket.look()
+        self._sent += sent
+        return sent
+
+    def _on_readable(self) -> None:
+        frames = self._socket.receive() if self._socket is not None else None
+        if frames is None:
+            return
+        self._received += 1
+        parts = [frame.bytes for frame in frames]
+        if self._delimiter and len(parts) > 1 and not parts[0]:
+            del parts[0]
+        self._inbox.put(Message(parts))
+
+    def _on_writable(self) -> None:
+        self._line.wake()
+
+    def _on_close(self, reason: str) -> None:
+        super()._on_close(reason)
+        self._line.wake()

@@ -1,0 +1,65 @@
+"""Senders that wait for room, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from aiozpat.errors import TimedOut
+
+
+class Line:
+    """A line of senders in front of one queue of ZeroMQ's.
+
+    The first in line is woken when there may be room, and sends in its own step. So a sender that is cancelled or runs
+    out of time has sent nothing, always: its message is queued whole when `send` returns, and not at all otherwise.
+    """
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def wake(self) -> None:
+        """There may be room: the first in line may try."""
+        if self._waiters and not self._waiters[0].done():
+            self._waiters[0].set_result(None)
+
+    async def send(self, attempt: Callable[[], bool], timeout: float | None) -> None:
+        """Try until it succeeds, never before those who came first.
+
+        Args:
+            attempt: Sends without blocking; False if there is no room. What it raises ends the sending.
+            timeout: Seconds to wait for room; `None` waits for ever.
+
+        Raises:
+            TimedOut: There was no room in time; nothing was sent.
+        """
+        if not self._waiters and attempt():
+            return
+        if timeout is None:
+            await self._wait(attempt)
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wait(attempt)
+        except TimeoutError:
+            raise TimedOut(f"no connected peer had room within {timeout} s; nothing was sent") from None
+
+    async def _wait(self, attempt: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            while True:
+                await waiter
+                if attempt():
+                    return
+                waiter = self._waiters[0] = loop.create_future()
+        finally:
+            self._waiters.remove(waiter)
+            self.wake()

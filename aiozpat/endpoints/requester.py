@@ -1,0 +1,129 @@
+"""REQ: one request, one reply; usable again after a timeout."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from aiozpat.endpoints.base import Endpoint
+from aiozpat.endpoints.inbox import Inbox
+from aiozpat.endpoints.line import Line
+from aiozpat.errors import AddressInUse, Closed, TimedOut
+from aiozpat.message import FrameLike, Message, to_frames
+from aiozpat.transport import Context, SocketKind, SocketOptions
+
+_REBIND = 0.02  # seconds between tries to bind again: libzmq closes the old socket in the background
+
+
+class Requester(Endpoint):
+    """Asks one question at a time, and awaits its answer.
+
+    After a timeout or a cancellation ZeroMQ's REQ socket would be stuck, or take the late reply for the next one's.
+    Here the socket is closed then, and the next request goes by a new one. Concurrent requests wait for their turn.
+
+    Args:
+        bind: One endpoint or several to listen on.
+        connect: One endpoint or several to connect to; several are asked in turn.
+        linger: Seconds for which a request sent just before closing is still delivered.
+        options: Options of the socket.
+        context: A context to share; by default the loop's own.
+
+    Raises:
+        InvalidEndpoint: Not an endpoint that can be bound or connected to.
+    """
+
+    _kind = SocketKind.REQ
+    _immediate = True
+
+    def __init__(
+        self,
+        *,
+        bind: str | Iterable[str] | None = None,
+        connect: str | Iterable[str] | None = None,
+        linger: float = 1.0,
+        options: SocketOptions | None = None,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
+        self._turn = asyncio.Lock()
+        self._line = Line()
+        self._inbox: Inbox[Message] = Inbox(1, _nothing, _nothing)
+
+    async def request(self, *frames: FrameLike, timeout: float | None = None) -> Message:
+        """Send a request and wait for its reply.
+
+        Args:
+            frames: The request's frames; text becomes UTF-8.
+            timeout: Seconds for all of it: its turn, a connection, the reply. `None` waits for ever.
+
+        Raises:
+            TimedOut: No reply in time. The request may have been handled; a late reply is never given to another one.
+            TypeError: A frame is neither bytes-like nor text.
+            Closed: The endpoint is closed, or was while this waited.
+        """
+        parts = to_frames(frames)
+        self._usable()
+        if timeout is None:
+            return await self._in_turn(parts)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._in_turn(parts)
+        except TimeoutError:
+            raise TimedOut(f"no reply from {', '.join(self.endpoints)} within {timeout} s") from None
+
+    async def _in_turn(self, parts: list[bytes]) -> Message:
+        async with self._turn:
+            if self._socket is None or self._socket.closed:
+                await self._reopen()
+            await self._line.send(lambda: self._try(parts), None)
+            try:
+                return await self._inbox.take(None)
+            except BaseException:
+                self._abandon()
+                raise
+
+    def _try(self, parts: list[bytes]) -> bool:
+        socket = self._socket
+        if self._closed or socket is None:
+            raise Closed(f"{self!r} is closed")
+        sent = socket.send_frames(parts)
+        socket.look()
+        self._sent += sent
+        return sent
+
+    def _abandon(self) -> None:
+        """The reply of the request that was sent is not wanted any more: nor is the socket that would get it."""
+        if self._socket is not None:
+            self._socket.detach(0)
+
+    async def _reopen(self) -> None:
+        if self._context is None:
+            raise Closed(f"{self!r} is closed")
+        while True:
+            self._usable()
+            try:
+                self._socket = self._open(self._context)
+            except AddressInUse:
+                await asyncio.sleep(_REBIND)
+            else:
+                return
+
+    def _on_readable(self) -> None:
+        frames = self._socket.receive() if self._socket is not None else None
+        if frames is not None:
+            self._received += 1
+            self._inbox.put(Message([frame.bytes for frame in frames]))
+
+    def _on_writable(self) -> None:
+        self._line.wake()
+
+    def _on_close(self, reason: str) -> None:
+        self._inbox.close(reason)
+        self._line.wake()
+
+    def _waiting(self) -> int:
+        return len(self._inbox)
+
+
+def _nothing() -> None:
+    """A lockstep socket has one message at most: there is nothing to pause."""

@@ -1,0 +1,210 @@
+"""ROUTER: knows who sent what, and sends to whom it likes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
+
+from aiozpat.endpoints.dealer import YIELD
+from aiozpat.endpoints.line import Line
+from aiozpat.endpoints.receiver import Receiver
+from aiozpat.endpoints.request import Request
+from aiozpat.endpoints.serving import Handler, OnError, Serving
+from aiozpat.errors import Closed, UsageError
+from aiozpat.message import FrameLike, to_frames
+from aiozpat.transport import Context, SocketKind, SocketOptions
+
+Framing: TypeAlias = Literal["auto", "delimited", "raw"]
+
+_RETRY = 0.02  # seconds between tries to send to full peers, should the FD not tell
+_REMEMBERED = 65_536  # peers whose framing is remembered, the latest ones
+
+
+class Responder(Receiver[Request]):
+    """A ROUTER socket: what `Router` and `Replier` share."""
+
+    _kind = SocketKind.ROUTER
+
+    def __init__(
+        self,
+        *,
+        bind: str | Iterable[str] | None = None,
+        connect: str | Iterable[str] | None = None,
+        linger: float = 1.0,
+        options: SocketOptions | None = None,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
+        self._lines: dict[bytes, Line] = {}  # of senders that wait, by peer
+        self._retry: asyncio.TimerHandle | None = None
+        self._serving = False
+
+    async def serve(self, handler: Handler, *, max_concurrency: int = 100, on_error: OnError | None = None) -> None:
+        """Run a handler for each message, many at once, and send each answer as soon as it is there.
+
+        It returns when the endpoint is closed. Cancelling it cancels the handlers. Past `max_concurrency` no more
+        messages are taken, and the senders feel it.
+
+        Args:
+            handler: `async def`; gets the message, returns the answer: one frame, several, or `None` for no answer.
+            max_concurrency: How many handlers run at once.
+            on_error: Gets the message and the exception of a handler that raised, and returns the answer. By default
+                the failure is logged and counted, and a REQ peer gets an empty reply, since it would wait for ever.
+
+        Raises:
+            UsageError: Another `serve` runs, the handler is no coroutine function, `max_concurrency` is less than 1.
+            Closed: The endpoint is closed.
+        """
+        self._usable()
+        if self._serving:
+            raise UsageError(f"{self!r} is served already: one serve() at a time, and max_concurrency for more at once")
+        serving = Serving(self, handler, max_concurrency, on_error, self._notices)
+        self._serving = True
+        try:
+            await serving.run()
+        finally:
+            self._serving = False
+
+    def waiting_for(self, identity: bytes) -> int:
+        """How many sends wait for room at a peer."""
+        line = self._lines.get(identity)
+        return len(line) if line is not None else 0
+
+    async def _answer(self, identity: bytes, parts: list[bytes], timeout: float | None) -> None:
+        """Send to one peer; a full peer holds up only what is for itself."""
+        self._usable()
+        if self._sent % YIELD == YIELD - 1:
+            await asyncio.sleep(0)  # before anything is sent: cancelled here, nothing was
+        frames = [identity, *parts]
+        line = self._lines.get(identity)
+        if line is None:
+            if self._try(frames):
+                return
+            line = self._lines.setdefault(identity, Line())
+        try:
+            await line.send(lambda: self._try(frames), timeout)
+        finally:
+            if not len(line) and self._lines.get(identity) is line:
+                del self._lines[identity]
+
+    def _try(self, frames: Sequence[bytes]) -> bool:
+        socket = self._socket
+        if self._closed or socket is None:
+            raise Closed(f"{self!r} is closed")
+        sent = socket.send_frames(frames)
+        socket.look()
+        self._sent += sent
+        if not sent and self._retry is None and self._loop is not None:
+            self._retry = self._loop.call_later(_RETRY, self._on_retry)
+        return sent
+
+    def _on_retry(self) -> None:
+        self._retry = None
+        self._on_writable()
+
+    def _on_writable(self) -> None:
+        for line in tuple(self._lines.values()):
+            line.wake()
+
+    def _on_close(self, reason: str) -> None:
+        super()._on_close(reason)
+        if self._retry is not None:
+            self._retry.cancel()
+        self._on_writable()
+
+    def _on_readable(self) -> None:
+        received = self._socket.receive_routed() if self._socket is not None else None
+        if received is None:
+            return
+        identity, frames = received
+        self._received += 1
+        request = self._request(identity, [frame.bytes for frame in frames])
+        if request is not None:
+            self._inbox.put(request)
+
+    def _request(self, identity: bytes, parts: list[bytes]) -> Request | None:
+        raise NotImplementedError
+
+    def _split(self, identity: bytes, parts: list[bytes]) -> Request | None:
+        """A request whose envelope ends with the first empty frame; None if there is no empty frame."""
+        try:
+            end = parts.index(b"") + 1
+        except ValueError:
+            return None
+        return Request(self, identity, parts[:end], parts[end:] or [b""])
+
+
+class Router(Responder):
+    """An asynchronous server: any number of peers, each known by its routing id, answered in any order.
+
+    Args:
+        bind: One endpoint or several to listen on.
+        connect: One endpoint or several to connect to.
+        framing: How peers frame their messages. `"auto"`: a message that begins with an empty frame, as REQ sends it,
+            is answered with one, others without. `"delimited"`: every message has an envelope that ends with an empty
+            frame, as behind a proxy; what has none is dropped and counted. `"raw"`: frames are passed on as they are.
+        linger: Seconds for which messages sent just before closing are still delivered.
+        options: Options of the socket.
+        context: A context to share; by default the loop's own.
+
+    Raises:
+        InvalidEndpoint: Not an endpoint that can be bound or connected to.
+        ValueError: An unknown framing.
+    """
+
+    def __init__(
+        self,
+        *,
+        bind: str | Iterable[str] | None = None,
+        connect: str | Iterable[str] | None = None,
+        framing: Framing = "auto",
+        linger: float = 1.0,
+        options: SocketOptions | None = None,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
+        if framing not in ("auto", "delimited", "raw"):
+            raise ValueError(f'framing is "auto", "delimited" or "raw"; got {framing!r}')
+        self._framing = framing
+        self._delimited: OrderedDict[bytes, None] = OrderedDict()  # peers that send a delimiter, the latest last
+
+    async def send(self, identity: bytes, *frames: FrameLike, timeout: float | None = None) -> None:
+        """Send to one peer, in the framing that it used last.
+
+        It waits while that peer's queue is full; sends to others go on. Cancelled or timed out, nothing was sent.
+
+        Args:
+            identity: The peer's routing id, as in `message.identity`.
+            frames: The message's frames; text becomes UTF-8.
+            timeout: Seconds to wait at most; `None` waits for ever.
+
+        Raises:
+            PeerUnreachable: No such peer is connected.
+            TimedOut: There was no room in time.
+            TypeError: A frame is neither bytes-like nor text.
+            Closed: The endpoint is closed, or was while this waited.
+        """
+        parts = to_frames(frames)
+        if self._framing == "delimited" or (self._framing == "auto" and identity in self._delimited):
+            parts.insert(0, b"")
+        await self._answer(identity, parts, timeout)
+
+    def _request(self, identity: bytes, parts: list[bytes]) -> Request | None:
+        if self._framing == "delimited":
+            request = self._split(identity, parts)
+            if request is None:
+                self._notices.note("no delimiter", f"a message of {len(parts)} frames without an empty one was dropped")
+            return request
+        if self._framing == "auto" and len(parts) > 1 and not parts[0]:
+            self._remember(identity)
+            return Request(self, identity, parts[:1], parts[1:])
+        self._delimited.pop(identity, None)
+        return Request(self, identity, (), parts)
+
+    def _remember(self, identity: bytes) -> None:
+        self._delimited[identity] = None
+        self._delimited.move_to_end(identity)
+        if len(self._delimited) > _REMEMBERED:
+            self._delimited.popitem(last=False)

@@ -1,0 +1,118 @@
+"""Serving at level 1: one task a message, so many at once, and nobody left waiting when a handler fails."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from aiozpat.endpoints.request import Request
+from aiozpat.errors import Closed, PeerUnreachable, TimedOut, UsageError
+from aiozpat.message import Payload, payload_frames
+from aiozpat.observability.notices import Notices
+
+if TYPE_CHECKING:
+    from aiozpat.endpoints.router import Responder
+
+_log = logging.getLogger("aiozpat.endpoints")
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Payload | None]]
+OnError: TypeAlias = Callable[[Request, Exception], Payload | None]
+
+REPLY_SECONDS = 5.0  # for which a reply waits at a peer that does not read; then it is dropped and counted
+REPLIES_WAITING = 100  # for one such peer
+
+
+class Serving:
+    """One run of `serve`.
+
+    Args:
+        endpoint: Whose messages.
+        handler: What to do with each.
+        max_concurrency: How many handlers run at once.
+        on_error: What to answer when a handler raises.
+        notices: Where failures and drops are counted.
+    """
+
+    def __init__(
+        self, endpoint: Responder, handler: Handler, max_concurrency: int, on_error: OnError | None, notices: Notices
+    ) -> None:
+        if not inspect.iscoroutinefunction(handler) and not inspect.iscoroutinefunction(
+            getattr(handler, "__call__", None)  # noqa: B004 - an object whose __call__ is async is a handler too
+        ):
+            raise UsageError("a handler is `async def`; blocking code goes through asyncio.to_thread inside it")
+        if max_concurrency < 1:
+            raise UsageError(f"max_concurrency is at least 1; got {max_concurrency}")
+        self._endpoint = endpoint
+        self._handler = handler
+        self._on_error = on_error
+        self._notices = notices
+        self._slots = asyncio.Semaphore(max_concurrency)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until the endpoint is closed; when this is cancelled, so are the handlers."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._slots.acquire()
+                try:
+                    request = await self._endpoint.recv()
+                except BaseException:
+                    self._slots.release()
+                    raise
+                task = loop.create_task(self._serve(request))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        except Closed:
+            _log.debug("%r is closed: its serve ends", self._endpoint)
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _serve(self, request: Request) -> None:
+        try:
+            answer = await self._handle(request)
+        finally:
+            self._slots.release()  # a peer that does not read its reply holds no place
+        if answer is not None and not (request.answered and request.expects_reply):
+            await self._reply(request, answer)
+
+    async def _handle(self, request: Request) -> list[bytes] | None:
+        try:
+            answer = await self._handler(request)
+            return None if answer is None else payload_frames(answer)
+        except Exception as error:
+            return self._failed(request, error)
+
+    def _failed(self, request: Request, error: Exception) -> list[bytes] | None:
+        """Log, count, and find an answer: a REQ peer would wait for ever."""
+        self._notices.count("handler failed")
+        if self._on_error is not None:
+            try:
+                answer = self._on_error(request, error)
+                return None if answer is None else payload_frames(answer)
+            except Exception as second:
+                _log.error("on_error failed for %r", request, exc_info=second)
+        _log.error("the handler failed for %r", request, exc_info=error)
+        return [b""] if request.expects_reply else None
+
+    async def _reply(self, request: Request, parts: list[bytes]) -> None:
+        if self._endpoint.waiting_for(request.identity) >= REPLIES_WAITING:
+            self._notices.note("reply dropped", "a peer does not read its replies")
+            return
+        try:
+            await request.reply(*parts, timeout=REPLY_SECONDS)
+        except PeerUnreachable:
+            self._notices.note("reply dropped", "its peer is gone")
+        except TimedOut:
+            self._notices.note("reply dropped", f"a peer had no room for it within {REPLY_SECONDS} s")
+        except Closed:
+            self._notices.note("reply dropped", "the endpoint was closed before it was sent")

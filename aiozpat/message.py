@@ -1,0 +1,95 @@
+"""A multipart message: immutable frames, and what to call them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+FrameLike: TypeAlias = bytes | str | bytearray | memoryview
+"""What may be sent as one frame; text becomes UTF-8."""
+
+Payload: TypeAlias = FrameLike | Sequence[FrameLike]
+"""What a handler may answer: one frame or several."""
+
+
+def to_frame(part: FrameLike) -> bytes:
+    """One frame as bytes, copied if it could change later.
+
+    Raises:
+        TypeError: It is neither bytes-like nor text.
+    """
+    if isinstance(part, bytes):
+        return part
+    if isinstance(part, str):
+        return part.encode()
+    if isinstance(part, (bytearray, memoryview)):
+        return bytes(part)
+    raise TypeError(f"a frame is bytes, bytearray, memoryview or str; got {type(part).__name__}")
+
+
+def to_frames(parts: Sequence[FrameLike]) -> list[bytes]:
+    """The frames of one message, all of them checked before any is sent.
+
+    Raises:
+        TypeError: One is neither bytes-like nor text.
+        ValueError: There is none.
+    """
+    if not parts:
+        raise ValueError("a message has at least one frame; send(b'') sends an empty one")
+    return [to_frame(part) for part in parts]
+
+
+def payload_frames(payload: Payload) -> list[bytes]:
+    """The frames of an answer: one, or the sequence that was given."""
+    if isinstance(payload, (bytes, str, bytearray, memoryview)):
+        return [to_frame(payload)]
+    return to_frames(payload)
+
+
+class Message:
+    """A message as it was received.
+
+    Attributes:
+        frames: All of its frames, without envelope and delimiter.
+    """
+
+    __slots__ = ("frames",)
+
+    frames: tuple[bytes, ...]
+
+    def __init__(self, frames: Sequence[bytes]) -> None:
+        object.__setattr__(self, "frames", tuple(frames))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a {type(self).__name__} can't be changed; make a new one")
+
+    def __repr__(self) -> str:
+        shown = ", ".join(repr(frame) if len(frame) <= 40 else f"<{len(frame)} bytes>" for frame in self.frames[:8])
+        return f"<aiozpat.{type(self).__name__} {shown}{', ...' if len(self.frames) > 8 else ''}>"
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Message) and self.frames == other.frames
+
+    def __hash__(self) -> int:
+        return hash(self.frames)
+
+    @property
+    def body(self) -> bytes:
+        """The last frame."""
+        return self.frames[-1] if self.frames else b""
+
+    @property
+    def header(self) -> tuple[bytes, ...]:
+        """The frames before the body."""
+        return self.frames[:-1]
+
+    def text(self) -> str:
+        """The body as UTF-8.
+
+        Raises:
+            UnicodeDecodeError: It is not.
+        """
+        return self.body.decode()
