@@ -18,7 +18,8 @@ def main() -> int:
         summary = (module.__doc__ or "").splitlines()[0]
         module.add_arguments(suites.add_parser(name, help=summary, description=module.__doc__))
     arguments = parser.parse_args()
-    return _SUITES[arguments.suite].run(arguments)
+    result: int = _SUITES[arguments.suite].run(arguments)
+    return result
 
 
 if __name__ == "__main__":

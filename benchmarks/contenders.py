@@ -7,8 +7,10 @@ import asyncio
 import contextlib
 import json
 import os
+import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -16,10 +18,10 @@ import zmq
 import zmq.asyncio
 
 import aiozpat
-from aiozpat.running import loop_factory
-from benchmarks.load import Ask, drive
+from benchmarks.load import WARM_UP, Ask, drive, percentiles
 
 ANY_PORT = "tcp://127.0.0.1:*"
+_CONNECT = 60.0  # seconds for all the clients to connect, on a machine that does other work too
 
 
 # aiozpat, as its README uses it
@@ -38,23 +40,39 @@ async def serve_aiozpat() -> None:
         await asyncio.sleep(0)
         return data
 
+    held = 0
+
     @service.method
     async def hold(seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        nonlocal held
+        held += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            held -= 1
+
+    @service.method(name="held")
+    async def count_held() -> int:
+        return held
 
     async with aiozpat.Server(service, bind=ANY_PORT) as server:
         print(server.endpoint, flush=True)
         await server.serve_forever()
 
 
-async def load_aiozpat(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Calls with the default deadline, on one client or several."""
+@contextlib.asynccontextmanager
+async def aiozpat_clients(endpoint: str, count: int, timeout: float) -> AsyncIterator[list[aiozpat.Client]]:
+    """Clients that are connected; they connect all at once."""
     async with contextlib.AsyncExitStack() as stack:
-        asks: list[Ask] = []
-        for _ in range(arguments.clients):
-            client = await stack.enter_async_context(aiozpat.Client(arguments.endpoint))
-            await client.ready()
-            asks.append(partial(client.call, f"bench.{arguments.method}"))
+        clients = [await stack.enter_async_context(aiozpat.Client(endpoint, timeout=timeout)) for _ in range(count)]
+        await asyncio.gather(*(client.ready(_CONNECT) for client in clients))
+        yield clients
+
+
+async def load_aiozpat(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Calls with a deadline each, on one client or several."""
+    async with aiozpat_clients(arguments.endpoint, arguments.clients, arguments.timeout) as clients:
+        asks: list[Ask] = [partial(client.call, f"bench.{arguments.method}") for client in clients]
         return await drive(asks, arguments.in_flight, arguments.seconds, arguments.size)
 
 
@@ -62,24 +80,31 @@ async def load_aiozpat(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def serve_blocking() -> None:
-    """The ROUTER echo loop of the ZeroMQ guide."""
+    """A ROUTER echo loop that takes and sends frame by frame: about 3 times as fast as `recv_multipart`."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
         _bind_and_say(socket)
+        receive, send, more = socket.recv, socket.send, zmq.SNDMORE
         while True:
-            socket.send_multipart(socket.recv_multipart())
+            identity = receive()
+            body = receive()
+            send(identity, more)
+            send(body)
 
 
 def load_blocking(arguments: argparse.Namespace) -> dict[str, Any]:
     """A DEALER that keeps the pipe full: one send for each reply."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-        socket.connect(arguments.endpoint)
+        _connect(socket, arguments.endpoint)
         payload = b"x" * arguments.size
+        if arguments.in_flight == 1:
+            return _lockstep(socket, payload, arguments.seconds)
+        receive, send = socket.recv, socket.send
         for _ in range(arguments.in_flight):
-            socket.send(payload)
+            send(payload)
 
         def one() -> None:
-            socket.recv()
-            socket.send(payload)
+            receive()
+            send(payload)
 
         return _blocking_rate(one, arguments.seconds)
 
@@ -88,35 +113,40 @@ def serve_rep() -> None:
     """REP, one request at a time."""
     with zmq.Context() as context, context.socket(zmq.REP) as socket:
         _bind_and_say(socket)
+        receive, send = socket.recv, socket.send
         while True:
-            socket.send(socket.recv())
+            send(receive())
 
 
 def load_req(arguments: argparse.Namespace) -> dict[str, Any]:
-    """REQ in lockstep, with latencies."""
+    """REQ in lockstep."""
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
-        socket.connect(arguments.endpoint)
-        payload = b"x" * arguments.size
-        latencies: list[float] = []
-        clock = time.perf_counter
-
-        def one() -> None:
-            start = clock()
-            socket.send(payload)
-            socket.recv()
-            latencies.append(clock() - start)
-
-        figures = _blocking_rate(one, arguments.seconds)
-        latencies.sort()
-        figures["p50_us"] = latencies[len(latencies) // 2] * 1e6
-        figures["p99_us"] = latencies[len(latencies) * 99 // 100] * 1e6
-        return figures
+        _connect(socket, arguments.endpoint)
+        return _lockstep(socket, b"x" * arguments.size, arguments.seconds)
 
 
-def _blocking_rate(one: Any, seconds: float) -> dict[str, Any]:
-    end = time.perf_counter() + seconds * 0.2
+def _lockstep(socket: zmq.Socket[Any], payload: bytes, seconds: float) -> dict[str, Any]:
+    """One request after the other, each of them timed."""
+    latencies: list[float] = []
+    receive, send, clock = socket.recv, socket.send, time.perf_counter
+
+    def one() -> None:
+        start = clock()
+        send(payload)
+        receive()
+        latencies.append(clock() - start)
+
+    figures = _blocking_rate(one, seconds, latencies.clear)
+    return {**figures, **percentiles(latencies)}
+
+
+def _blocking_rate(one: Callable[[], None], seconds: float, warm: Callable[[], None] | None = None) -> dict[str, float]:
+    """The rate of `one`, after the warm-up that the other contenders have; `warm` is called at the end of that."""
+    end = time.perf_counter() + seconds * WARM_UP
     while time.perf_counter() < end:
         one()
+    if warm is not None:
+        warm()
     count, start = 0, time.perf_counter()
     end = start + seconds
     while (now := time.perf_counter()) < end:
@@ -126,7 +156,20 @@ def _blocking_rate(one: Any, seconds: float) -> dict[str, Any]:
     return {"rate": count / (now - start)}
 
 
-def _bind_and_say(socket: zmq.Socket[bytes]) -> None:
+def _connect(socket: zmq.Socket[Any], endpoint: str) -> None:
+    socket.linger = 0
+    _unlimit(socket)
+    socket.connect(endpoint)
+
+
+def _unlimit(socket: zmq.Socket[Any]) -> None:
+    # The load bounds what is in flight. At the default of 1000 messages a ROUTER would drop replies without a word, and
+    # the client would wait for them for ever.
+    socket.set_hwm(0)
+
+
+def _bind_and_say(socket: zmq.Socket[Any]) -> None:
+    _unlimit(socket)
     socket.bind(ANY_PORT)
     print(socket.get_string(zmq.LAST_ENDPOINT), flush=True)
 
@@ -152,23 +195,23 @@ async def serve_zmq_asyncio() -> None:
 
 @contextlib.asynccontextmanager
 async def _zmq_asyncio_client(context: zmq.asyncio.Context, endpoint: str) -> AsyncIterator[Ask]:
-    """A DEALER with a table of futures, as everybody writes it."""
+    """A DEALER with a table of futures, as everybody writes it; one frame, since each more costs a pass of Python."""
     socket = context.socket(zmq.DEALER)
-    socket.linger = 0
-    socket.connect(endpoint)
+    _connect(socket, endpoint)
     futures: dict[bytes, asyncio.Future[bytes]] = {}
     numbers = iter(range(1 << 62))
     loop = asyncio.get_running_loop()
 
     async def receive() -> None:
         while True:
-            number, body = await socket.recv_multipart()
-            futures.pop(number).set_result(body)
+            reply = await socket.recv()
+            futures.pop(reply[:8]).set_result(reply[8:])
 
     async def ask(payload: bytes) -> bytes:
         number = next(numbers).to_bytes(8, "big")
-        future = futures[number] = loop.create_future()
-        await socket.send_multipart([number, payload])
+        future: asyncio.Future[bytes] = loop.create_future()
+        futures[number] = future
+        await socket.send(number + payload)
         return await future
 
     receiver = asyncio.create_task(receive())
@@ -181,9 +224,9 @@ async def _zmq_asyncio_client(context: zmq.asyncio.Context, endpoint: str) -> As
 
 
 async def load_zmq_asyncio(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The same callers as for aiozpat."""
+    """The same callers as for aiozpat; all sockets share one context."""
     with zmq.asyncio.Context() as context:
-        context.max_sockets = 4096
+        context.max_sockets = 2 * arguments.clients + 64  # the default of 1023 is not enough for many clients
         async with contextlib.AsyncExitStack() as stack:
             asks = [
                 await stack.enter_async_context(_zmq_asyncio_client(context, arguments.endpoint))
@@ -195,17 +238,44 @@ async def load_zmq_asyncio(arguments: argparse.Namespace) -> dict[str, Any]:
 # The command line
 
 
-def _run(coroutine: Coroutine[Any, Any, Any], loop: str) -> Any:
-    """aiozpat.run's loop, or plain asyncio's."""
-    if loop == "uvloop":
-        return aiozpat.run(coroutine)
-    return asyncio.run(coroutine)
+def run_on(coroutine: Coroutine[Any, Any, Any], loop: str) -> Any:
+    """Run on aiozpat.run's loop, or plain asyncio's; zmq.asyncio, too, gets what aiozpat.run does for the collector."""
+    return aiozpat.run(coroutine) if loop == "uvloop" else asyncio.run(coroutine)
 
 
-def _run_peer(coroutine: Coroutine[Any, Any, Any], loop: str) -> Any:
-    """For zmq.asyncio, the same loops without what else aiozpat.run does."""
-    with asyncio.Runner(loop_factory=loop_factory() if loop == "uvloop" else None) as runner:
-        return runner.run(coroutine)
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every process that takes part."""
+    parser.add_argument("--loop", default="uvloop", choices=["uvloop", "asyncio"], help="event loop")
+    parser.add_argument("--endpoint", default="", help="of the server; for clients")
+    parser.add_argument("--clients", type=int, default=1, help="clients in this process")
+    parser.add_argument("--in-flight", type=int, default=1, help="calls in flight by each client")
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, help="deadline of an aiozpat call; the library's default"
+    )
+    parser.add_argument("--cpu", type=int, default=-1, help="the CPU to stay on")
+
+
+def prepare_process(arguments: argparse.Namespace) -> None:
+    """Pin this process if it is to be, and let it open as many files as the system allows."""
+    if arguments.cpu >= 0:
+        os.sched_setaffinity(0, {arguments.cpu})
+    if sys.platform != "win32":
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(ValueError, OSError):  # macOS refuses "unlimited"
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _end_with_stdin() -> None:
+    """Let this process end with the one that started it, however that ends; only the parent has the other end."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def main() -> None:
@@ -213,17 +283,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=["server", "client"])
     parser.add_argument("contender", choices=["aiozpat", "blocking", "req-rep", "zmq.asyncio"])
-    parser.add_argument("--loop", default="uvloop", choices=["uvloop", "asyncio"])
-    parser.add_argument("--endpoint", default="")
-    parser.add_argument("--clients", type=int, default=1)
-    parser.add_argument("--in-flight", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--method", default="echo", choices=["echo", "suspend"])
-    parser.add_argument("--cpu", type=int, default=-1)
+    add_process_arguments(parser)
+    parser.add_argument("--seconds", type=float, default=1.0, help="how long to measure")
+    parser.add_argument("--size", type=int, default=64, help="bytes of payload")
+    parser.add_argument(
+        "--method", default="echo", choices=["echo", "suspend"], help="what to call, of aiozpat's server"
+    )
+    parser.add_argument("--end-with-stdin", action="store_true", help="end when stdin is closed")
     arguments = parser.parse_args()
-    if arguments.cpu >= 0:
-        os.sched_setaffinity(0, {arguments.cpu})
+    prepare_process(arguments)
+    if arguments.end_with_stdin:
+        _end_with_stdin()
     with contextlib.suppress(KeyboardInterrupt):
         figures = _roles(arguments)
         if figures is not None:
@@ -233,10 +303,10 @@ def main() -> None:
 def _roles(arguments: argparse.Namespace) -> dict[str, Any] | None:
     serving = arguments.role == "server"
     if arguments.contender == "aiozpat":
-        return _run(serve_aiozpat() if serving else load_aiozpat(arguments), arguments.loop)  # type: ignore[no-any-return]
+        return run_on(serve_aiozpat() if serving else load_aiozpat(arguments), arguments.loop)  # type: ignore[no-any-return]
     if arguments.contender == "zmq.asyncio":
         coroutine: Any = serve_zmq_asyncio() if serving else load_zmq_asyncio(arguments)
-        return _run_peer(coroutine, arguments.loop)  # type: ignore[no-any-return]
+        return run_on(coroutine, arguments.loop)  # type: ignore[no-any-return]
     if arguments.contender == "blocking":
         return serve_blocking() if serving else load_blocking(arguments)  # type: ignore[func-returns-value]
     return serve_rep() if serving else load_req(arguments)  # type: ignore[func-returns-value]

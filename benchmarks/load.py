@@ -9,7 +9,7 @@ from typing import Any
 
 Ask = Callable[[bytes], Awaitable[Any]]
 
-_WARM_UP = 0.2  # share of the measured time
+WARM_UP = 0.2  # share of the measured time
 
 
 async def drive(asks: list[Ask], in_flight: int, seconds: float, size: int) -> dict[str, Any]:
@@ -41,24 +41,28 @@ async def drive(asks: list[Ask], in_flight: int, seconds: float, size: int) -> d
         clock = time.perf_counter
         while not stopped:
             start = clock()
-            await ask(payload)
+            if await ask(payload) != payload:
+                raise AssertionError("a wrong reply")
             into.append(clock() - start)
             count += 1
 
     make = (lambda ask: timed_caller(ask, latencies)) if latencies is not None else caller
     tasks = [asyncio.create_task(make(ask)) for ask in asks for _ in range(in_flight)]
-    await asyncio.sleep(seconds * _WARM_UP)
+    await asyncio.sleep(seconds * WARM_UP)
     if latencies is not None:
         latencies.clear()
     first, start = count, time.perf_counter()
     await asyncio.sleep(seconds)
     last, end = count, time.perf_counter()
     stopped = True
+    if last == first:
+        raise AssertionError(f"no call came back within {seconds:g} s")
     await asyncio.gather(*tasks)
-    return {"rate": (last - first) / (end - start), **_percentiles(latencies)}
+    return {"rate": (last - first) / (end - start), **percentiles(latencies)}
 
 
-def _percentiles(latencies: list[float] | None) -> dict[str, float]:
+def percentiles(latencies: list[float] | None) -> dict[str, float]:
+    """`p50_us` and `p99_us` of latencies in seconds; nothing where none were taken."""
     if not latencies:
         return {}
     latencies.sort()

@@ -44,7 +44,7 @@ class Endpoint:
     """
 
     _kind: ClassVar[SocketKind]
-    _immediate: ClassVar[bool] = False
+    _socket: Socket | None = None  # of the class too: __del__ runs even if __init__ raised
 
     def __init__(
         self,
@@ -63,7 +63,6 @@ class Endpoint:
         self._options = options or SocketOptions()
         self._given_context = context
         self._context: Context | None = None
-        self._socket: Socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._notices = Notices(_log)
@@ -76,7 +75,7 @@ class Endpoint:
         return f"<aiozpat.{type(self).__name__} on {where}, {state}>"
 
     def __del__(self) -> None:
-        if getattr(self, "_socket", None) is not None and not self._closed:
+        if self._socket is not None and not self._closed:
             warnings.warn(f"{self!r} was left open; use `async with`", ResourceWarning, source=self, stacklevel=1)
 
     @property
@@ -145,7 +144,6 @@ class Endpoint:
             self._options,
             on_readable=self._on_readable,
             on_writable=self._on_writable,
-            immediate=self._immediate,
         )
         try:
             for address in self._addresses:

@@ -17,7 +17,8 @@ YIELD = 64  # sends that did not wait, after which the loop's other tasks get a 
 class Dealer(Receiver[Message]):
     """An asynchronous requester: any number of messages out and in, in any order, over one socket.
 
-    A message goes to one connected peer, in turn where there are several; where there is none, `send` waits for one.
+    A message goes to one peer, in turn where there are several. For a peer that it connects to, ZeroMQ holds messages
+    (`SocketOptions.send_queue_messages`) also while the connection is not there yet, or not there any more.
 
     Args:
         bind: One endpoint or several to listen on.
@@ -33,7 +34,6 @@ class Dealer(Receiver[Message]):
     """
 
     _kind = SocketKind.DEALER
-    _immediate = True
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Dealer(Receiver[Message]):
     async def send(self, *frames: FrameLike, timeout: float | None = None) -> None:
         """Send one message.
 
-        It waits while no peer is connected or the queues of all are full. Cancelled or timed out, nothing was sent.
+        It waits while there is no peer, or the queues to all of them are full. Cancelled or timed out, nothing was sent.
 
         Args:
             frames: The message's frames; text becomes UTF-8.

@@ -33,7 +33,6 @@ class Requester(Endpoint):
     """
 
     _kind = SocketKind.REQ
-    _immediate = True
 
     def __init__(
         self,

@@ -21,6 +21,11 @@ class Outbox:
 
     Args:
         window: Bytes that may be sent beyond what the peer has acknowledged.
+
+    Attributes:
+        entries: What waits, by key, in order.
+        nbytes: Its size.
+        taken: How many entries the message has that was peeked at last.
     """
 
     __slots__ = (
@@ -28,13 +33,13 @@ class Outbox:
         "_control_bytes",
         "_large",
         "_pong",
-        "_taken",
         "ack_at",
         "acked",
         "entries",
         "nbytes",
         "received",
         "sent",
+        "taken",
         "window",
     )
 
@@ -50,7 +55,7 @@ class Outbox:
         self._control_bytes = 0
         self._pong: int | None = None
         self._large = 0
-        self._taken = 0
+        self.taken = 0
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -103,12 +108,12 @@ class Outbox:
             records.append(encode((PONG, self._pong)))
         if self._control:
             records += self._control
-        self._taken = 0
+        self.taken = 0
         if not self.entries or self.sent - self.acked >= self.window:
             return (join(records), ()) if records else None
         if not self._large and self.nbytes <= _MESSAGE_BYTES and len(self.entries) <= _MESSAGE_RECORDS:
             records += self.entries.values()  # type: ignore[arg-type]  # none is large: all are bytes
-            self._taken = len(self.entries)
+            self.taken = len(self.entries)
             return join(records), ()
         return self._peek_part(records)
 
@@ -117,15 +122,15 @@ class Outbox:
         size = 0
         for entry in self.entries.values():
             if isinstance(entry, tuple):
-                if self._taken:
+                if self.taken:
                     break
-                self._taken = 1
+                self.taken = 1
                 return join([*records, entry[0]]), entry[1]
             size += len(entry)
-            if self._taken and (size > _MESSAGE_BYTES or self._taken >= _MESSAGE_RECORDS):
+            if self.taken and (size > _MESSAGE_BYTES or self.taken >= _MESSAGE_RECORDS):
                 break
             records.append(entry)
-            self._taken += 1
+            self.taken += 1
         return join(records), ()
 
     def commit(self, nbytes: int) -> None:
@@ -134,12 +139,12 @@ class Outbox:
         self._pong = None
         if self._control:
             self._control = []
-        if self._taken == len(self.entries):
+        if self.taken == len(self.entries):
             self.entries = {}
             self.nbytes = 0
             self._large = 0
             return
-        for key in list(islice(self.entries, self._taken)):
+        for key in list(islice(self.entries, self.taken)):
             self._forget(self.entries.pop(key))
 
     def _forget(self, entry: Entry) -> None:

@@ -136,7 +136,7 @@ Record = Hello | Ping | Pong | Goaway | Bye | Ack | Reset | Request | Reply | Er
 
 _DECODE_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _decode = msgspec.msgpack.Decoder(list[Record]).decode
-_decode_hello = msgspec.msgpack.Decoder(list[Hello]).decode
+_decode_timeless = msgspec.msgpack.Decoder(list[Hello | Reset]).decode
 encode = msgspec.msgpack.Encoder().encode
 
 
@@ -193,14 +193,19 @@ def split(header: Buffer) -> list[Record]:
         raise ProtocolError(f"records that don't decode: {error}") from None
 
 
-def split_hello(header: Buffer) -> Hello | None:
-    """The hello of a message whose version is not spoken here, if it begins with one: a hello never changes."""
+def split_timeless(header: Buffer) -> Hello | Reset | None:
+    """The first record of a message of any version, if it is one of the two that never change.
+
+    Raises:
+        NotAzp: It does not begin as AZP does.
+        ProtocolError: It does not begin with one of them, or is damaged.
+    """
     view = memoryview(header)
     check_head(view)
     try:
-        first = _decode_hello(view[2:])
+        first = _decode_timeless(view[2:])
     except _DECODE_ERRORS as error:
-        raise ProtocolError(f"a hello that does not decode: {error}") from None
+        raise ProtocolError(f"neither a hello nor a reset, and of version {view[1]}: {error}") from None
     return first[0] if first else None
 
 

@@ -73,6 +73,8 @@ class Client:
         ValueError: A value is out of range.
     """
 
+    _supervisor: asyncio.Task[None] | None = None  # of the class too: __del__ runs even if __init__ raised
+
     def __init__(
         self,
         endpoint: str,
@@ -107,7 +109,6 @@ class Client:
         self._decoders: dict[Any, Decoder] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self._supervisor: asyncio.Task[None] | None = None
         self._current: Connection | None = None  # the newest, whatever its phase
         self._usable: Connection | None = None  # the one that takes calls now
         self._leaving: set[Connection] = set()  # draining, while a newer one takes over

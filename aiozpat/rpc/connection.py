@@ -1,8 +1,9 @@
 """One session of a client: one DEALER socket from its hello to its end, and the calls that travel by it.
 
 libzmq would reconnect a socket silently and replay what it holds to a server that knows nothing of it. So a socket
-lives for one connection only: when that breaks, or the server falls silent, the socket is closed, what is in flight
-ends with `Unavailable`, and what never left may go by the next session.
+lives for one connection only, and nothing is sent before that stands: when it breaks, or the server falls silent, the
+socket is closed, what is in flight ends with `Unavailable`, and what never left may go by the next session. (Should
+libzmq be faster, the server resets the unknown session and runs nothing of it.)
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from aiozpat.errors import (
     RpcError,
     StatusCode,
     Unavailable,
+    Unimplemented,
     rpc_error,
 )
 from aiozpat.observability.notices import Notices
@@ -53,9 +55,11 @@ from aiozpat.protocol.records import (
     Refused,
     Reply,
     Reset,
+    UnknownVersion,
     encode,
     join,
     split,
+    split_timeless,
 )
 from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, window_of
 from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, SocketKind
@@ -150,7 +154,6 @@ class Connection:
             on_readable=self._on_readable,
             on_writable=self._flush,
             on_event=self._on_event,
-            immediate=True,
         )
         self._ticker: asyncio.TimerHandle | None = None
         try:
@@ -322,14 +325,29 @@ class Connection:
         outbox.received += nbytes
         if outbox.received >= outbox.ack_at:
             outbox.acknowledge()
+        header = memoryview(frames[0])
         try:
-            self._on_records(split(memoryview(frames[0])), buffers)
+            self._on_records(split(header), buffers)
+        except UnknownVersion as error:
+            self._on_unknown_version(header, error)
+            return
         except ProtocolError as error:
             self._notices.note("protocol error", f"{self.endpoint}: {error}")
             self.end(Unavailable(f"{self.endpoint} does not speak AZP/1 as this client does: {error}"))
             return
         if outbox.pending:
             self._later()
+
+    def _on_unknown_version(self, header: memoryview, error: UnknownVersion) -> None:
+        """A server of another version can still say so: a reset never changes."""
+        try:
+            record = split_timeless(header)
+        except ProtocolError:
+            record = None
+        if isinstance(record, Reset):
+            self._on_reset(record)
+        else:
+            self.end(Unimplemented(f"{self.endpoint}: {error}"))
 
     def _on_records(self, records: list[Record], buffers: Sequence[memoryview]) -> None:
         calls = self.calls

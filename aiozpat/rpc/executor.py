@@ -290,7 +290,10 @@ class Executor:
                 if type(result) in BUFFER_TYPES and len(result) >= BUFFER_THRESHOLD:
                     self._answer_large(job, result)
                 elif key > 0:
-                    record = encode((REPLY, key, 0, result))
+                    try:
+                        record = encode((REPLY, key, 0, result))
+                    except ENCODE_ERRORS as error:
+                        raise Internal(f"the result of {route.name} can't be encoded: {error}") from error
                     session = job.session
                     outbox = session.outbox
                     nbytes = outbox.nbytes

@@ -31,7 +31,7 @@ from aiozpat.protocol.records import (
     encode,
     join,
     split,
-    split_hello,
+    split_timeless,
 )
 from aiozpat.rpc.executor import FLUSH_AT, Executor
 from aiozpat.rpc.limits import Limits
@@ -151,20 +151,19 @@ class Listener:
         """A message from a peer without a session: a hello opens one, anything else is answered with a reset."""
         view = memoryview(frames[0]) if frames else memoryview(b"")
         records: list[Record] = []
+        first: Record | None
         try:
             records = split(view)
-        except UnknownVersion:
-            hello = split_hello(view)
-            if hello is None:
-                raise
-        else:
             first = records[0] if records else None
-            hello = first if isinstance(first, Hello) else None
-        if hello is None:
+        except UnknownVersion:
+            first = split_timeless(view)
+            if not isinstance(first, Hello):
+                raise
+        if not isinstance(first, Hello):
             if not all(isinstance(record, Bye) for record in records):
                 self._reset(identity, StatusCode.UNAVAILABLE, "no such session here: begin with a hello")
             return
-        session = self._open(identity, hello, source_fd(frames[0]))
+        session = self._open(identity, first, source_fd(frames[0]))
         if session is not None:
             self._on_message(session, frames, records[1:])
 
@@ -177,7 +176,8 @@ class Listener:
         elif hello.codec != CODEC:
             self._reset(identity, StatusCode.UNIMPLEMENTED, f"codec {hello.codec[:40]!r} is not spoken here: {CODEC}")
         elif executor is None or executor.refusing is not None:
-            self._reset(identity, StatusCode.UNAVAILABLE, "the server is draining")
+            self._notices.count("turned away while draining")
+            self._send_reset(identity, StatusCode.UNAVAILABLE, "the server is draining")
         elif len(self.sessions) >= self._limits.max_sessions:
             self._reset(identity, StatusCode.RESOURCE_EXHAUSTED, f"{len(self.sessions)} clients are connected")
         else:
@@ -203,12 +203,16 @@ class Listener:
         self._notices.note("reset", f"{label}: {reason}")
         if session is not None:
             self._end(session)
+        self._send_reset(identity, code, reason)
+
+    def _send_reset(self, identity: bytes, code: StatusCode, reason: str) -> None:
         message = join([encode((RESET, int(code), reason[:1000], VERSIONS))])
         try:
-            if not self.socket.send_frames((identity, message)):
-                self._notices.note("reset not sent", f"{label} takes nothing")
+            sent = self.socket.send_frames((identity, message))
         except PeerUnreachable:
-            self._notices.note("reset not sent", f"{label} is gone")
+            sent = False
+        if not sent:
+            self._notices.count("reset not sent")
 
     def _end(self, session: Session) -> None:
         """Forget a session, and cancel what runs for it."""
@@ -317,14 +321,17 @@ class Listener:
             try:
                 sent = self.socket.send_frames((session.identity, header, *buffers))
             except PeerUnreachable:
-                self._notices.note("client gone", session.label)
+                if not session.ending:
+                    self._notices.count("client gone")
+                    _log.info("%s is gone without a goodbye", session.label)
                 self._end(session)
                 return
             if not sent:
                 self._block(session)
                 return
             outbox.commit(len(header) + sum(map(len, buffers)))
-            session.stuck_since = None
+            if outbox.taken:
+                session.stuck_since = None
             if not outbox.entries:
                 return
         self._next_turn.append(session)

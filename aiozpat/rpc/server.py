@@ -50,6 +50,8 @@ class Server:
         UsageError: No service, no endpoint, or two services with one method name.
     """
 
+    _listener: Listener | None = None  # of the class too: __del__ runs even if __init__ raised
+
     def __init__(
         self,
         *services: Service,
@@ -81,7 +83,6 @@ class Server:
         self._send_tracebacks = send_tracebacks
         self._context = context
         self._notices = Notices(_log)
-        self._listener: Listener | None = None
         self._executor: Executor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None

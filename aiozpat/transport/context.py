@@ -125,6 +125,11 @@ class Context:
             _log.warning("a ZeroMQ context did not end within %.1f s; left to its thread", bound)
 
 
+def open_contexts() -> int:
+    """How many loops have a context of their own now; none, once every endpoint is closed."""
+    return len(_of_loop)
+
+
 def _term(context: zmq.asyncio.Context, loop: asyncio.AbstractEventLoop, done: asyncio.Future[None]) -> None:
     context.term()
     try:

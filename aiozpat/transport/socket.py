@@ -79,7 +79,6 @@ class Socket:
         on_readable: Called when at least one message waits; it calls `receive`, and is called again while more wait.
         on_writable: Called after a send was refused (False) and there may be room again.
         on_event: Called for each event of the socket's connections; `None` for no monitor.
-        immediate: Queue messages only for connections that stand (IMMEDIATE).
     """
 
     __slots__ = (
@@ -112,7 +111,6 @@ class Socket:
         on_readable: Callable[[], object],
         on_writable: Callable[[], object] | None = None,
         on_event: Callable[[MonitorEvent], None] | None = None,
-        immediate: bool = False,
     ) -> None:
         self.kind = kind
         self._loop = asyncio.get_running_loop()
@@ -130,7 +128,7 @@ class Socket:
         self._socket = context.acquire().socket(int(kind))
         for number, value in options.settings():
             self._socket.setsockopt(number, value)
-        self._socket.setsockopt(zmq.IMMEDIATE, int(immediate))
+        # Not IMMEDIATE: with it, libzmq throws away at a disconnect what has arrived and was not read yet.
         if kind is SocketKind.ROUTER:
             self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # Bound once: attribute look-ups and zmq.asyncio's overrides would cost half of a small send or receive.

@@ -1,0 +1,72 @@
+"""A peer that speaks AZP/1 by hand over a plain ZeroMQ socket, and whatever else a test wants it to say."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+PATIENCE = 10_000  # milliseconds
+
+HELLO, PING, PONG, GOAWAY, BYE, ACK, RESET = range(7)
+REQUEST, REPLY, ERROR, REFUSED, CANCEL = range(10, 15)
+
+
+def header(*records: Any, version: int = 1) -> bytes:
+    """A header frame of these records."""
+    return bytes((0xC1, version)) + msgspec.msgpack.encode(records)
+
+
+def hello(**changes: Any) -> list[Any]:
+    """A hello that any server accepts, but for the changes."""
+    fields = {"session": b"s" * 16, "versions": [1], "codec": "msgpack", "name": "raw", "limits": {}, **changes}
+    return [HELLO, *fields.values()]
+
+
+class RawPeer:
+    """A DEALER that sends frames as they are and gives back the records that come."""
+
+    def __init__(self, endpoint: str, kind: int = zmq.DEALER) -> None:
+        self._context = zmq.asyncio.Context()
+        self.socket = self._context.socket(kind)
+        self.socket.linger = 0
+        self.socket.connect(endpoint)
+        self._records: list[Any] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.socket.close()
+        self._context.term()
+
+    async def send(self, *frames: bytes) -> None:
+        """Send one message."""
+        await self.socket.send_multipart(list(frames))
+
+    async def records(self) -> list[Any]:
+        """The records of the next message."""
+        assert await self.socket.poll(PATIENCE), "nothing came"
+        frames = await self.socket.recv_multipart()
+        assert frames[0][0] == 0xC1
+        records: list[Any] = msgspec.msgpack.decode(frames[0][2:])
+        return [[*record, *([frames[1:]] if len(frames) > 1 else [])] for record in records]
+
+    async def record(self, *tags: int) -> Any:
+        """The next record with one of these tags; others are passed over."""
+        while True:
+            while self._records:
+                record = self._records.pop(0)
+                if record[0] in tags:
+                    return record
+            self._records = await self.records()
+
+    async def open(self, **changes: Any) -> Any:
+        """Say hello, and give the server's."""
+        await self.send(header(hello(**changes)))
+        return await self.record(HELLO, RESET)

@@ -1,0 +1,413 @@
+"""Unary calls between a Server and a Client in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+
+import pytest
+
+import aiozpat
+from aiozpat import Client, ClientState, Server, errors
+from tests.support import LOOPBACK, PATIENCE, Calc, until
+
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+
+async def test_params_by_position_by_name_and_by_default(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        assert await client.call("calc.add", 1, 2, result_type=int) == 3
+        assert await client.call("calc.add", params={"b": 5, "a": 1}) == 6
+        assert await client.call("calc.add", 1) == 1
+
+
+async def test_results_are_decoded_into_the_type_asked_for() -> None:
+    service = aiozpat.Service("shapes")
+
+    @service.method
+    async def move(point: Point, by: int) -> Point:
+        return Point(point.x + by, point.y + by)
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        assert await client.call("shapes.move", Point(1, 2), 3, result_type=Point) == Point(4, 5)
+        assert await client.call("shapes.move", Point(1, 2), 3) == {"x": 4, "y": 5}
+        with pytest.raises(errors.Internal, match="not what was asked for"):
+            await client.call("shapes.move", Point(1, 2), 3, result_type=int)
+
+
+async def test_answers_come_as_they_get_done_not_in_order() -> None:
+    service = aiozpat.Service("slow")
+    order: list[float] = []
+
+    @service.method
+    async def work(seconds: float) -> float:
+        await asyncio.sleep(seconds)  # simulated work
+        return seconds
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+
+        async def ask(seconds: float) -> None:
+            order.append(await client.call("slow.work", seconds, result_type=float))
+
+        await client.ready()
+        start = time.monotonic()
+        await asyncio.gather(ask(0.3), ask(0.2), ask(0.1))
+        assert order == [0.1, 0.2, 0.3]
+        assert time.monotonic() - start < 0.6  # one after the other it would be 0.6 at least
+
+
+async def test_several_services_on_several_endpoints(calc: Calc) -> None:
+    other = aiozpat.Service("other")
+
+    @other.method
+    async def hello(name: str) -> str:
+        return f"hello {name}"
+
+    async with Server(calc.service, other, bind=[LOOPBACK, LOOPBACK]) as server:
+        assert len(set(server.endpoints)) == 2
+        for endpoint in server.endpoints:
+            async with Client(endpoint) as client:
+                assert await client.call("other.hello", "you") == "hello you"
+                assert await client.call("calc.add", 1, 1) == 2
+
+
+async def test_a_plain_function_runs_in_a_thread_and_sees_its_call() -> None:
+    service = aiozpat.Service("threads")
+
+    @service.method
+    def where() -> list[str]:
+        return [threading.current_thread().name, aiozpat.current_call().method]
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        thread, method = await client.call("threads.where", result_type=list[str])
+    assert thread != threading.current_thread().name
+    assert method == "threads.where"
+
+
+async def test_metadata_deadline_and_peer_are_seen_by_the_handler() -> None:
+    service = aiozpat.Service("who")
+
+    @service.method
+    async def asks() -> tuple[str, dict[str, str], float]:
+        call = aiozpat.current_call()
+        return call.peer, dict(call.metadata), call.time_left
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, name="tester") as client:
+        peer, metadata, left = await client.call("who.asks", metadata={"traceparent": "00-ab"}, timeout=9)
+        assert peer.startswith("tester/")
+        assert metadata == {"traceparent": "00-ab"}
+        assert 0 < left <= 9.1
+    with pytest.raises(errors.UsageError, match="inside a handler"):
+        aiozpat.current_call()
+
+
+async def test_notify_runs_without_an_answer_and_before_the_client_has_gone(calc: Calc) -> None:
+    calc.gate.set()
+    async with Server(calc.service, bind=LOOPBACK) as server:
+        async with Client(server.endpoint) as client:
+            for number in range(100):
+                await client.notify("calc.hold", number)
+        await until(lambda: len(calc.finished) == 100)
+        assert calc.finished == list(range(100))
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "error", "says"),
+    [
+        ("calc.nope", (), errors.Unimplemented, "no method 'nope'"),
+        ("nowhere.add", (), errors.Unimplemented, "no service 'nowhere'"),
+        ("calc.add", (), errors.InvalidArgument, "at least length 1"),
+        ("calc.add", (1, 2, 3), errors.InvalidArgument, "at most length 2"),
+        ("calc.add", ("one",), errors.InvalidArgument, r"Expected `int`, got `str` - at `\$.a`"),
+        ("calc.add", {"a": 1, "c": 2}, errors.InvalidArgument, "unknown field `c`"),
+        ("calc.fail", ("value",), errors.Internal, "ValueError: that went wrong"),
+        ("calc.fail", ("precondition",), errors.FailedPrecondition, "not now"),
+        ("calc.fail", ("cancel",), errors.Cancelled, "cancelled"),
+        ("calc.unencodable", (), errors.Internal, "can't be encoded"),
+    ],
+)
+async def test_each_failure_has_its_code_and_the_server_serves_on(
+    calc: Calc, method: str, params: tuple[object, ...] | dict[str, object], error: type[errors.RpcError], says: str
+) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(error, match=says) as raised:
+            if isinstance(params, dict):
+                await client.call(method, params=params)
+            else:
+                await client.call(method, *params)
+        assert raised.value.code == error.code
+        assert await client.call("calc.add", 1, 2) == 3
+
+
+async def test_details_travel_and_a_traceback_only_where_allowed(calc: Calc) -> None:
+    for allowed in (False, True):
+        async with (
+            Server(calc.service, bind=LOOPBACK, send_tracebacks=allowed) as server,
+            Client(server.endpoint) as client,
+        ):
+            with pytest.raises(errors.FailedPrecondition) as chosen:
+                await client.call("calc.fail", "precondition")
+            assert chosen.value.details == {"retry": False}
+            with pytest.raises(errors.Internal) as unexpected:
+                await client.call("calc.fail", "value")
+            assert unexpected.value.details["type"] == "ValueError"
+            assert ("traceback" in unexpected.value.details) is allowed
+
+
+async def test_an_error_that_leaks_out_of_a_nested_call_is_internal_with_its_cause(calc: Calc) -> None:
+    front = aiozpat.Service("front")
+
+    async with Server(calc.service, bind=LOOPBACK) as back, Client(back.endpoint) as inner:
+
+        @front.method
+        async def relay() -> None:
+            await inner.call("calc.fail", "precondition")
+
+        async with Server(front, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+            with pytest.raises(errors.Internal, match="not now") as raised:
+                await client.call("front.relay")
+            assert raised.value.details["cause"] == {"code": 9, "message": "not now"}
+
+
+async def test_params_that_cant_be_sent_fail_at_once(calc: Calc) -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for bad in (object(), 1 << 70, "\ud800", deep):
+            with pytest.raises(errors.InvalidArgument, match="can't be encoded"):
+                await client.call("calc.add", bad)
+        with pytest.raises(errors.ResourceExhausted, match="over the limit"):
+            await client.call("calc.add", ["x" * 100] * 20_000)
+        with pytest.raises(errors.ResourceExhausted, match="takes up to"):
+            await client.call("calc.echo", bytes(17 * 1024 * 1024))
+        with pytest.raises(errors.UsageError, match="not both"):
+            await client.call("calc.add", 1, params={"b": 1})
+        assert client.statistics().in_flight == 0
+        assert await client.call("calc.add", 1, 2) == 3
+
+
+async def test_large_bytes_travel_apart_and_come_back_whole(calc: Calc) -> None:
+    large = bytes(range(256)) * 20_000  # 5 MB, five times what a header frame may hold
+    service = aiozpat.Service("blobs")
+
+    @service.method
+    async def both(first: bytes, label: str, second: memoryview) -> bytes:
+        return first[:1] + label.encode() + second[-1:]
+
+    async with Server(calc.service, service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        assert await client.call("calc.echo", large, result_type=bytes) == large
+        assert await client.call("calc.echo", large) == large
+        assert await client.call("calc.echo", params={"data": bytearray(large)}) == large
+        view = await client.call("calc.echo", large, result_type=memoryview)
+        assert isinstance(view, memoryview)
+        assert view == large
+        assert await client.call("blobs.both", large, "-", large) == b"\x00-\xff"
+        with pytest.raises(errors.InvalidArgument, match="got `ext`"):
+            await client.call("calc.add", large)
+
+
+async def test_a_deadline_ends_the_call_and_cancels_the_handler(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.DeadlineExceeded):
+            await client.call("calc.hold", 7, timeout=0.05)
+        await until(lambda: calc.cancelled == [7])
+        assert client.statistics().in_flight == 0
+        await until(lambda: server.statistics().running == 0)
+
+
+async def test_cancelling_the_caller_cancels_the_handler(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        task = asyncio.create_task(client.call("calc.hold", 7))
+        await until(lambda: calc.started == [7])
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: calc.cancelled == [7])
+
+
+async def test_a_thread_is_left_alone_and_keeps_its_place_until_it_returns() -> None:
+    service = aiozpat.Service("threads")
+    release = threading.Event()
+    saw: list[bool] = []
+
+    @service.method(max_concurrency=1)
+    def stuck() -> None:
+        release.wait(PATIENCE)
+        saw.append(aiozpat.current_call().cancelled)
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.DeadlineExceeded):
+            await client.call("threads.stuck", timeout=0.05)
+        assert server.statistics().running == 1
+        release.set()
+        await until(lambda: server.statistics().running == 0)
+        assert saw == [True]
+
+
+async def test_a_nested_call_inherits_what_is_left_of_the_deadline(calc: Calc) -> None:
+    front = aiozpat.Service("front")
+    async with Server(calc.service, bind=LOOPBACK) as back, Client(back.endpoint, timeout=60) as inner:
+
+        @front.method
+        async def relay() -> int:
+            return await inner.call("calc.hold", 1, timeout=50, result_type=int)
+
+        async with Server(front, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+            with pytest.raises(errors.DeadlineExceeded):
+                await client.call("front.relay", timeout=0.1)
+            await until(lambda: calc.cancelled == [1])
+
+
+async def test_limits_refuse_at_once_and_a_free_place_goes_to_who_waits(calc: Calc) -> None:
+    service = aiozpat.Service("few")
+
+    @service.method(max_concurrency=2, max_queued=1)
+    async def hold(number: int) -> int:
+        calc.started.append(number)
+        await calc.gate.wait()
+        return number
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        calls = [asyncio.create_task(client.call("few.hold", number)) for number in range(3)]
+        await until(lambda: server.statistics().queued == 1 and len(calc.started) == 2)
+        assert calc.started == [0, 1]
+        with pytest.raises(errors.ResourceExhausted, match="max_concurrency"):
+            await client.call("few.hold", 3)
+        calc.gate.set()
+        assert await asyncio.gather(*calls) == [0, 1, 2]
+        assert server.statistics().notices["refused"] == 1
+        assert server.statistics().queued == 0
+
+
+async def test_a_queued_call_that_is_cancelled_never_runs(calc: Calc) -> None:
+    limits = aiozpat.Limits(max_concurrency=1)
+    async with Server(calc.service, bind=LOOPBACK, limits=limits) as server, Client(server.endpoint) as client:
+        first = asyncio.create_task(client.call("calc.hold", 1))
+        await until(lambda: calc.started == [1])
+        second = asyncio.create_task(client.call("calc.hold", 2))
+        third = asyncio.create_task(client.call("calc.hold", 3))
+        await until(lambda: server.statistics().queued == 2)
+        second.cancel()
+        await until(lambda: server.statistics().queued == 1)
+        calc.gate.set()
+        assert await first == 1
+        assert await third == 3
+        assert calc.started == [1, 3]
+
+
+async def test_one_clients_limit_leaves_the_others_alone(calc: Calc) -> None:
+    limits = aiozpat.Limits(max_calls_per_peer=2)
+    async with (
+        Server(calc.service, bind=LOOPBACK, limits=limits) as server,
+        Client(server.endpoint) as greedy,
+        Client(server.endpoint) as modest,
+    ):
+        held = [asyncio.create_task(greedy.call("calc.hold", number)) for number in range(2)]
+        await until(lambda: len(calc.started) == 2)
+        with pytest.raises(errors.ResourceExhausted, match="max_calls_per_peer"):
+            await greedy.call("calc.add", 1)
+        assert await modest.call("calc.add", 1) == 1
+        calc.gate.set()
+        await asyncio.gather(*held)
+
+
+async def test_a_client_says_when_it_can_be_used(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server:
+        async with Client(server.endpoint) as client:
+            changes = client.state_changes()
+            await client.ready(timeout=PATIENCE)
+            assert client.state is ClientState.READY
+        assert [state async for state in changes] == [ClientState.CONNECTING, ClientState.READY, ClientState.CLOSED]
+
+
+async def test_without_waiting_a_call_fails_at_once_where_nobody_listens(port: int) -> None:
+    async with Client(f"tcp://127.0.0.1:{port}", wait_for_ready=False) as client:
+        with pytest.raises(errors.Unavailable):
+            await client.call("calc.add", 1)
+        with pytest.raises(errors.DeadlineExceeded, match="no connection in time"):
+            await client.call("calc.add", 1, wait_for_ready=True, timeout=0.05)
+        with pytest.raises(errors.DeadlineExceeded, match=r"no connection|not connected"):
+            await client.ready(timeout=0.05)
+
+
+async def test_a_call_waits_for_a_server_that_comes_later(calc: Calc, port: int) -> None:
+    endpoint = f"tcp://127.0.0.1:{port}"
+    async with Client(endpoint) as client:
+        task = asyncio.create_task(client.call("calc.add", 1, 2))
+        await until(lambda: client.statistics().in_flight == 1)
+        async with Server(calc.service, bind=endpoint):
+            assert await task == 3
+
+
+async def test_drain_refuses_new_calls_and_finishes_those_running(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        running = [asyncio.create_task(client.call("calc.hold", number)) for number in range(100)]
+        await until(lambda: len(calc.started) == 100)
+        closing = asyncio.create_task(server.close(grace=PATIENCE))
+        await until(lambda: client.state is not ClientState.READY)
+        with pytest.raises(errors.Unavailable):
+            await client.call("calc.add", 1, wait_for_ready=False)
+        calc.gate.set()
+        assert await asyncio.gather(*running) == list(range(100))
+        await closing
+
+
+async def test_without_grace_running_calls_end_as_cancelled(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        running = asyncio.create_task(client.call("calc.hold", 1))
+        await until(lambda: calc.started == [1])
+        await server.close(grace=0)
+        with pytest.raises((errors.Unavailable, errors.Cancelled)):
+            await running
+        assert calc.cancelled == [1]
+
+
+async def test_misuse_is_told_what_to_do(calc: Calc) -> None:
+    with pytest.raises(errors.UsageError, match="at least one Service"):
+        Server(bind=LOOPBACK)
+    with pytest.raises(errors.UsageError, match="same name"):
+        Server(calc.service, aiozpat.Service("calc"), bind=LOOPBACK)
+    with pytest.raises(errors.InvalidEndpoint, match="tcp://"):
+        Client("127.0.0.1:5555")
+    with pytest.raises(errors.InvalidEndpoint, match="address to bind"):
+        Client("tcp://*:5555")
+    server = Server(calc.service, bind=LOOPBACK)
+    with pytest.raises(errors.UsageError, match="inside `async with`"):
+        _ = server.endpoint
+    with pytest.raises(errors.UsageError, match="inside `async with"):
+        await server.serve_forever()
+    async with server:
+        with pytest.raises(errors.AddressInUse, match="is in use"):
+            await Server(calc.service, bind=server.endpoint).__aenter__()
+        client = Client(server.endpoint)
+        with pytest.raises(errors.UsageError, match="inside `async with"):
+            await client.call("calc.add", 1)
+        async with client:
+            with pytest.raises(errors.UsageError, match="entered before"):
+                await client.__aenter__()
+        with pytest.raises(errors.Closed):
+            await client.call("calc.add", 1)
+    with pytest.raises(errors.Closed):
+        await server.serve_forever()
+
+
+def test_use_on_another_loop_is_told_what_to_do(calc: Calc) -> None:
+    async def main() -> None:
+        async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+            await client.ready()
+
+            async def elsewhere() -> None:
+                await client.call("calc.add", 1)
+
+            with pytest.raises(errors.UsageError, match="another event loop"):
+                await asyncio.to_thread(asyncio.run, elsewhere())
+            assert await client.call("calc.add", 1) == 1
+
+    asyncio.run(main())

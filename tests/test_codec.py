@@ -1,0 +1,207 @@
+"""Values to MessagePack and back: what leaves the record as a buffer, and what comes back in its place."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiozpat.codec import DECODE_ERRORS, ENCODE_ERRORS, Decoder, extract
+from aiozpat.errors import InvalidArgument
+from aiozpat.protocol.records import BUFFER_THRESHOLD, Buffer, encode
+
+SMALL = b"s" * (BUFFER_THRESHOLD - 1)
+LARGE = b"l" * BUFFER_THRESHOLD
+
+
+def reference(index: int) -> bytes:
+    return msgspec.msgpack.encode(msgspec.msgpack.Ext(1, msgspec.msgpack.encode(index)))
+
+
+def wide(data: bytes) -> memoryview:
+    """A view whose length in elements is an eighth of its length in bytes."""
+    return memoryview(array.array("Q", data))
+
+
+def wide_and_constant(data: bytes) -> memoryview:
+    """As `wide`, of what can't change, so that no copy is made."""
+    return memoryview(data).cast("Q")
+
+
+# What leaves
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 1, "text" * BUFFER_THRESHOLD, [LARGE], {"a": LARGE}, (LARGE,), SMALL, bytearray(SMALL), memoryview(SMALL)],
+)
+def test_what_is_small_or_no_bytes_stays(value: Any) -> None:
+    buffers: list[Buffer] = []
+    assert extract(value, buffers) is value
+    assert buffers == []
+
+
+@pytest.mark.parametrize(
+    "kind", [bytes, bytearray, memoryview, wide, wide_and_constant], ids=lambda kind: kind.__name__
+)
+def test_large_bytes_leave_a_reference_of_the_wires_form(kind: Callable[[bytes], Any]) -> None:
+    buffers: list[Buffer] = [b"another's"]
+    assert encode(extract(kind(LARGE), buffers)) == b"\xd4\x01\x01"
+    assert buffers == [b"another's", LARGE]
+    assert len(buffers[1]) == len(LARGE)  # in bytes: it is what goes on the wire
+
+
+def test_references_count_the_buffers_of_the_record() -> None:
+    buffers: list[Buffer] = []
+    references = [encode(extract(LARGE, buffers)) for _ in range(130)]
+    assert references[0] == b"\xd4\x01\x00"
+    assert references[129] == b"\xd5\x01\xcc\x81"
+    assert references == [reference(index) for index in range(130)]
+
+
+def test_what_may_change_later_is_copied() -> None:
+    mutable = bytearray(LARGE)
+    buffers: list[Buffer] = []
+    extract(mutable, buffers)
+    extract(memoryview(mutable), buffers)
+    mutable[:] = b"!" * len(mutable)
+    assert buffers == [LARGE, LARGE]
+
+
+def test_what_can_not_change_is_not_copied() -> None:
+    buffers: list[Buffer] = []
+    extract(LARGE, buffers)
+    extract(memoryview(LARGE), buffers)
+    assert buffers[0] is LARGE
+    assert isinstance(buffers[1], memoryview)
+    assert buffers[1].obj is LARGE
+
+
+def test_a_view_with_gaps_leaves_as_the_bytes_it_shows() -> None:
+    buffers: list[Buffer] = []
+    data = bytes(range(256)) * 1024
+    extract(memoryview(data)[::2], buffers)
+    assert buffers == [data[::2]]
+
+
+# What comes back
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (bytes, bytes),
+        (bytearray, bytearray),
+        (memoryview, memoryview),
+        (Any, bytes),
+        (object, bytes),
+        (bytes | None, bytes),
+        (bytearray | None, bytearray),
+    ],
+)
+def test_a_buffer_comes_back_as_the_type_wanted(wanted: Any, expected: type) -> None:
+    decoder = Decoder(wanted)
+    value = decoder.decode(reference(1), [memoryview(b"zero"), memoryview(b"one")])
+    assert type(value) is expected
+    assert value == b"one"
+
+
+@pytest.mark.parametrize("wanted", [bytes, bytearray, memoryview])
+def test_bytes_in_band_have_the_type_wanted_with_buffers_or_without(wanted: type) -> None:
+    decoder = Decoder(wanted)
+    raw = msgspec.msgpack.encode(b"in-band")
+    for buffers in ([], [memoryview(b"unused")]):
+        value = decoder.decode(raw, buffers)
+        assert type(value) is wanted
+        assert value == b"in-band"
+
+
+def test_an_optional_buffer_may_be_none() -> None:
+    assert Decoder(bytes | None).decode(b"\xc0", [memoryview(b"unused")]) is None
+
+
+def test_a_view_of_a_buffer_is_no_copy() -> None:
+    frame = memoryview(LARGE)
+    value = Decoder(memoryview).decode(reference(0), [frame])
+    assert value.obj is LARGE
+
+
+@pytest.mark.parametrize(
+    ("wanted", "value"), [(int, 5), (list[int], [1, 2]), (dict[str, Any], {"a": [1]}), (Any, "text")]
+)
+def test_other_types_decode_beside_buffers_too(wanted: Any, value: Any) -> None:
+    raw = msgspec.msgpack.encode(value)
+    decoder = Decoder(wanted)
+    assert decoder.plain(raw) == decoder.decode(raw, []) == decoder.decode(raw, [memoryview(b"unused")]) == value
+
+
+@pytest.mark.parametrize(
+    ("wanted", "raw", "count"),
+    [
+        (bytes, reference(1), 1),
+        (bytes, reference(0), 0),
+        (bytes, reference(-1), 1),
+        (Any, reference(1), 1),
+        (int, reference(0), 1),
+        (str, reference(0), 1),
+        (bytes, msgspec.msgpack.encode(msgspec.msgpack.Ext(2, b"\0")), 1),
+        (Any, msgspec.msgpack.encode(msgspec.msgpack.Ext(2, b"\0")), 1),
+        (bytes, b"\xc7\x00\x01", 1),
+        (bytes, b"\xa1a", 1),
+        (bytes, b"\x05", 1),
+        (bytes, b"", 1),
+        (Any, b"\x91" * 100_000, 1),
+        (Any, b"\x91" * 100_000, 0),
+        (str, b"\xa1\xff", 0),
+    ],
+)
+def test_bad_values_raise_only_what_callers_catch(wanted: Any, raw: bytes, count: int) -> None:
+    with pytest.raises((*DECODE_ERRORS, InvalidArgument)):
+        Decoder(wanted).decode(raw, [memoryview(b"zero")] * count)
+
+
+def test_buffers_of_one_record_are_not_seen_by_the_next() -> None:
+    decoder = Decoder(bytes)
+    assert decoder.decode(reference(1), [memoryview(b"a"), memoryview(b"b")]) == b"b"
+    with pytest.raises(InvalidArgument, match="brought 1"):
+        decoder.decode(reference(1), [memoryview(b"c")])
+
+
+def test_a_decoder_does_not_hold_on_to_buffers() -> None:
+    decoder, data = Decoder(bytes), bytearray(b"data")
+    for raw in (reference(0), reference(1)):
+        with memoryview(data) as view, contextlib.suppress(InvalidArgument):
+            assert decoder.decode(raw, [view[:]]) == b"data"
+        data.append(0)  # a BufferError while somebody holds a view
+        data.pop()
+
+
+class Unknown:
+    """A type that MessagePack has no form for."""
+
+
+def endless() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize("value", [Unknown(), 2**64, -(2**63) - 1, endless(), "\ud800", {1, Unknown()}])
+def test_what_can_not_be_encoded_raises_only_what_callers_catch(value: Any) -> None:
+    with pytest.raises(ENCODE_ERRORS):
+        encode(value)
+
+
+@given(data=st.lists(st.binary(max_size=20).map(lambda head: head + LARGE) | st.binary(max_size=20), max_size=5))
+def test_params_with_large_bytes_come_back_as_they_were(data: list[bytes]) -> None:
+    buffers: list[Buffer] = []
+    raw = encode([extract(value, buffers) for value in data])
+    assert len(buffers) == sum(len(value) >= BUFFER_THRESHOLD for value in data)
+    views = [memoryview(buffer) for buffer in buffers]
+    assert [Decoder(bytes).decode(encode(item), views) for item in msgspec.msgpack.decode(raw)] == data

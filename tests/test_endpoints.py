@@ -1,0 +1,450 @@
+"""Level 1 request-reply against each other, against plain pyzmq peers that make the calls everybody makes, and alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+import zmq
+
+import aiozpat
+from aiozpat import Dealer, Message, PeerUnreachable, Replier, Request, Requester, Router, TimedOut, errors
+from tests.support import LOOPBACK, PATIENCE, in_thread, until
+
+
+async def sleeper(request: Request) -> str:
+    """Sleep for as many seconds as the body says, and answer it."""
+    await asyncio.sleep(float(request.text()))  # simulated work
+    return request.text()
+
+
+def ask_with_req(endpoint: str, *questions: bytes) -> list[bytes]:
+    """What a REQ script gets, written as everybody writes it."""
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.connect(endpoint)
+        answers = []
+        for question in questions:
+            socket.send(question)
+            answers.append(socket.recv())
+        return answers
+
+
+def ask_with_dealer(endpoint: str, *questions: bytes, delimiter: bool) -> list[list[bytes]]:
+    """What a DEALER script gets: all questions out, then all answers in."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.connect(endpoint)
+        for question in questions:
+            socket.send_multipart([b"", question] if delimiter else [question])
+        return [socket.recv_multipart() for _ in questions]
+
+
+async def test_answers_overtake_each_other_for_one_dealer() -> None:
+    async with Router(bind=LOOPBACK) as router:
+        serving = asyncio.create_task(router.serve(sleeper))
+        async with Dealer(connect=router.endpoint) as dealer:
+            start = time.monotonic()
+            for seconds in ("0.3", "0.2", "0.1"):
+                await dealer.send(seconds)
+            assert [(await dealer.recv(PATIENCE)).text() for _ in range(3)] == ["0.1", "0.2", "0.3"]
+            assert time.monotonic() - start < 0.6  # one after the other it would be 0.6 at least
+    await serving
+
+
+async def test_answers_overtake_each_other_for_three_req_peers() -> None:
+    order: list[bytes] = []
+    async with Router(bind=LOOPBACK) as router:
+        serving = asyncio.create_task(router.serve(sleeper))
+
+        async def ask(seconds: bytes) -> None:
+            order.extend(await asyncio.to_thread(ask_with_req, router.endpoint, seconds))
+
+        await asyncio.gather(ask(b"0.3"), ask(b"0.2"), ask(b"0.1"))
+    await serving
+    assert order == [b"0.1", b"0.2", b"0.3"]
+
+
+@pytest.mark.parametrize("server", [Router, Replier])
+async def test_each_plain_peer_is_answered_in_its_own_framing(server: type[Router] | type[Replier]) -> None:
+    async def handler(request: Request) -> list[bytes]:
+        return [b"meta", request.body]
+
+    async with server(bind=LOOPBACK) as endpoint:
+        serving = asyncio.create_task(endpoint.serve(handler))
+        asked = asyncio.to_thread(ask_with_dealer, endpoint.endpoint, b"a", delimiter=False)
+        assert await asked == [[b"meta", b"a"]]
+        asked = asyncio.to_thread(ask_with_dealer, endpoint.endpoint, b"a", delimiter=True)
+        assert await asked == [[b"", b"meta", b"a"]]
+    await serving
+
+
+@pytest.mark.parametrize("server", [Router, Replier])
+async def test_a_failing_handler_leaves_no_req_peer_waiting(server: type[Router] | type[Replier]) -> None:
+    async def handler(request: Request) -> bytes:
+        if request.body == b"bad":
+            raise ValueError("that went wrong")
+        return request.body
+
+    async with server(bind=LOOPBACK) as endpoint:
+        serving = asyncio.create_task(endpoint.serve(handler))
+        assert await asyncio.to_thread(ask_with_req, endpoint.endpoint, b"bad", b"good") == [b"", b"good"]
+        assert endpoint.statistics().notices["handler failed"] == 1
+    await serving
+
+
+async def test_on_error_chooses_the_answer() -> None:
+    async def handler(request: Request) -> bytes:
+        raise ValueError("that went wrong")
+
+    async with Router(bind=LOOPBACK) as router:
+        serving = asyncio.create_task(router.serve(handler, on_error=lambda request, error: f"error: {error}"))
+        assert await asyncio.to_thread(ask_with_req, router.endpoint, b"x") == [b"error: that went wrong"]
+    await serving
+
+
+async def test_a_router_knows_its_peers_and_sends_to_whom_it_likes() -> None:
+    async with (
+        Router(bind=LOOPBACK) as router,
+        Dealer(connect=router.endpoint) as one,
+        Dealer(connect=router.endpoint, delimiter=True) as two,
+    ):
+        await one.send("one")
+        first = await router.recv(PATIENCE)
+        await two.send("header", "two")
+        second = await router.recv(PATIENCE)
+        assert (first.frames, second.frames) == ((b"one",), (b"header", b"two"))
+        assert second.header == (b"header",)
+        await router.send(second.identity, "for two")
+        await router.send(first.identity, "for one")
+        await first.reply("again", "for one")
+        assert (await two.recv(PATIENCE)).text() == "for two"
+        assert (await one.recv(PATIENCE)).text() == "for one"
+        assert (await one.recv(PATIENCE)).frames == (b"again", b"for one")
+        with pytest.raises(PeerUnreachable):
+            await router.send(b"nobody", b"x")
+
+
+async def test_framing_can_be_fixed() -> None:
+    async with Router(bind=LOOPBACK, framing="raw") as raw, Router(bind=LOOPBACK, framing="delimited") as strict:
+        async with Dealer(connect=raw.endpoint, delimiter=True) as dealer:
+            await dealer.send("x")
+            assert (await raw.recv(PATIENCE)).frames == (b"", b"x")
+        async with Dealer(connect=strict.endpoint) as dealer:
+            await dealer.send("dropped: it has no delimiter")
+            await dealer.send("proxy", b"", "x")
+            request = await strict.recv(PATIENCE)
+            assert (request.envelope, request.frames) == ((b"proxy", b""), (b"x",))
+            await request.reply("y")
+            assert (await dealer.recv(PATIENCE)).frames == (b"proxy", b"", b"y")
+            assert strict.statistics().notices["no delimiter"] == 1
+    with pytest.raises(ValueError, match="framing"):
+        Router(framing="other")  # type: ignore[arg-type]  # that is the point
+
+
+async def test_a_requester_stays_usable_and_never_takes_a_late_reply() -> None:
+    release = asyncio.Event()
+
+    async def handler(request: Request) -> bytes:
+        if request.body == b"late":
+            await release.wait()
+        return request.body
+
+    async with Router(bind=LOOPBACK) as router:
+        serving = asyncio.create_task(router.serve(handler))
+        async with Requester(connect=router.endpoint) as requester:
+            for _ in range(3):
+                with pytest.raises(TimedOut, match="no reply"):
+                    await requester.request("late", timeout=0.05)
+                release.set()
+                assert (await requester.request("next", timeout=PATIENCE)).body == b"next"
+                release.clear()
+            task = asyncio.create_task(requester.request("late"))
+            await until(lambda: requester.statistics().sent == 7)
+            task.cancel()
+            await asyncio.wait({task})
+            release.set()
+            replies = await asyncio.gather(*(requester.request(f"{number}") for number in range(20)))
+            assert [reply.text() for reply in replies] == [f"{number}" for number in range(20)]
+    await serving
+
+
+async def test_a_requester_asks_a_plain_rep_server() -> None:
+    def serve(ready: Callable[[str], None]) -> None:
+        with zmq.Context() as context, context.socket(zmq.REP) as socket:
+            socket.bind(LOOPBACK)
+            ready(socket.get_string(zmq.LAST_ENDPOINT))
+            for _ in range(2):
+                socket.send(b"World to " + socket.recv())
+
+    endpoint = await _server_in_thread(serve)
+    async with Requester(connect=endpoint) as requester:
+        assert (await requester.request("Hello", timeout=PATIENCE)).body == b"World to Hello"
+    async with Dealer(connect=endpoint, delimiter=True) as dealer:
+        await dealer.send("Hello")
+        assert (await dealer.recv(PATIENCE)).body == b"World to Hello"
+
+
+async def test_a_requester_and_a_dealer_ask_a_plain_router_that_expects_three_frames() -> None:
+    def serve(ready: Callable[[str], None]) -> None:
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+            socket.bind(LOOPBACK)
+            ready(socket.get_string(zmq.LAST_ENDPOINT))
+            for _ in range(2):
+                identity, _, content = socket.recv_multipart()
+                socket.send_multipart([identity, b"", b"ACK " + content])
+
+    endpoint = await _server_in_thread(serve)
+    async with Requester(connect=endpoint) as requester, Dealer(connect=endpoint, delimiter=True) as dealer:
+        assert (await requester.request("a", timeout=PATIENCE)).body == b"ACK a"
+        await dealer.send("b")
+        assert (await dealer.recv(PATIENCE)).body == b"ACK b"
+
+
+async def test_without_a_delimiter_such_a_router_breaks_and_ours_holds() -> None:
+    """The contradiction of a client that may leave out the empty frame and a server that unpacks three frames."""
+    seen: list[int] = []
+
+    def serve(ready: Callable[[str], None]) -> None:
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+            socket.bind(LOOPBACK)
+            ready(socket.get_string(zmq.LAST_ENDPOINT))
+            seen.append(len(socket.recv_multipart()))
+
+    endpoint = await _server_in_thread(serve)
+    async with Dealer(connect=endpoint) as dealer:
+        await dealer.send("Hello ROUTER")
+        await until(lambda: seen == [2])  # `identity, _, content = ...` raises ValueError here
+
+    async def handler(request: Request) -> str:
+        return "ACK"
+
+    async with Router(bind=LOOPBACK) as router:
+        serving = asyncio.create_task(router.serve(handler))
+        answers = await asyncio.to_thread(ask_with_dealer, router.endpoint, b"Hello ROUTER", delimiter=False)
+        assert answers == [[b"ACK"]]
+    await serving
+
+
+async def test_a_blocking_sleep_serializes_what_a_coroutine_does_not() -> None:
+    """The contradiction of a loop that sleeps between `recv` and `send`, and is called out of order."""
+    order: list[bytes] = []
+
+    def serve(ready: Callable[[str], None]) -> None:
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+            socket.bind(LOOPBACK)
+            ready(socket.get_string(zmq.LAST_ENDPOINT))
+            for _ in range(2):
+                identity, _, seconds = socket.recv_multipart()
+                time.sleep(float(seconds))  # simulated work, in the way of everybody else
+                socket.send_multipart([identity, b"", seconds])
+
+    endpoint = await _server_in_thread(serve)
+    async with Dealer(connect=endpoint, delimiter=True) as dealer:
+        for seconds in ("0.2", "0.0"):
+            await dealer.send(seconds)
+        order = [(await dealer.recv(PATIENCE)).body for _ in range(2)]
+    assert order == [b"0.2", b"0.0"]
+
+    async with Router(bind=LOOPBACK) as router:
+        serving = asyncio.create_task(router.serve(sleeper))
+        async with Dealer(connect=router.endpoint, delimiter=True) as dealer:
+            for seconds in ("0.2", "0.0"):
+                await dealer.send(seconds)
+            assert [(await dealer.recv(PATIENCE)).body for _ in range(2)] == [b"0.0", b"0.2"]
+    await serving
+
+
+async def test_an_abandoned_request_does_not_wedge_a_replier() -> None:
+    async with Replier(bind=LOOPBACK) as replier:
+        in_thread(lambda: None).join()
+        async with Requester(connect=replier.endpoint) as first, Requester(connect=replier.endpoint) as second:
+            with pytest.raises(TimedOut):
+                await first.request("abandoned", timeout=0.05)
+            asking = asyncio.create_task(second.request("answered", timeout=PATIENCE))
+            async for request in replier:
+                if request.body == b"answered":
+                    await request.reply("yes")
+                    with pytest.raises(errors.UsageError, match="answered already"):
+                        await request.reply("twice")
+                    break
+            assert (await asking).text() == "yes"
+
+
+async def test_max_concurrency_holds_and_cancelling_serve_cancels_its_handlers() -> None:
+    running = most = cancelled = 0
+
+    async def handler(request: Request) -> None:
+        nonlocal running, most, cancelled
+        running += 1
+        most = max(most, running)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled += 1
+            raise
+        finally:
+            running -= 1
+
+    async with Router(bind=LOOPBACK) as router, Dealer(connect=router.endpoint) as dealer:
+        serving = asyncio.create_task(router.serve(handler, max_concurrency=3))
+        for number in range(10):
+            await dealer.send(f"{number}")
+        await until(lambda: running == 3 and router.statistics().received == 10)
+        with pytest.raises(errors.UsageError, match="served already"):
+            await router.serve(handler)
+        serving.cancel()
+        await asyncio.wait({serving})
+        assert (most, cancelled, running) == (3, 3, 0)
+        assert router.statistics().waiting == 7
+
+
+async def test_a_peer_that_does_not_read_holds_up_nobody_else() -> None:
+    options = aiozpat.SocketOptions(send_queue_messages=2, send_buffer_bytes=4096)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as deaf:
+        deaf.rcvhwm = 1
+        deaf.linger = 0
+        async with Router(bind=LOOPBACK, options=options) as router, Dealer(connect=router.endpoint) as other:
+            deaf.connect(router.endpoint)
+            deaf.send(b"here I am")
+            identity = (await router.recv(PATIENCE)).identity
+            with pytest.raises(TimedOut, match="nothing was sent"):
+                while True:
+                    await router.send(identity, bytes(1_000_000), timeout=0.1)
+            await other.send("hello")
+            await (await router.recv(PATIENCE)).reply("hello")
+            assert (await other.recv(PATIENCE)).text() == "hello"
+            waiting = asyncio.create_task(router.send(identity, "when there is room"))
+            while await asyncio.to_thread(deaf.recv) != b"when there is room":
+                pass
+            await waiting
+
+
+async def test_the_inbox_is_bounded_and_senders_feel_it() -> None:
+    options = aiozpat.SocketOptions(send_queue_messages=10, receive_queue_messages=10)
+    async with Dealer(bind=LOOPBACK, options=options) as sink:
+        async with Dealer(connect=sink.endpoint, options=options, linger=0) as source:
+            with pytest.raises(TimedOut):
+                while True:
+                    await source.send(bytes(100_000), timeout=0.2)
+            assert sink.statistics().waiting <= 1000
+            total = source.statistics().sent
+            got = 0
+            while got < total:
+                got += len(await sink.recv_many(limit=500, timeout=PATIENCE))
+            assert got == total
+
+
+async def test_what_is_sent_just_before_closing_arrives() -> None:
+    async with Dealer(bind=LOOPBACK) as sink:
+        async with Dealer(connect=sink.endpoint) as source:
+            for _ in range(200):
+                await source.send(bytes(100_000))
+        for _ in range(200):
+            assert len((await sink.recv(PATIENCE)).body) == 100_000
+
+
+async def test_closing_ends_iteration_and_wakes_who_waits() -> None:
+    async with Dealer(bind=LOOPBACK) as dealer:
+        receiving = asyncio.create_task(dealer.recv())
+        sending = asyncio.create_task(dealer.send("nobody there"))
+
+        async def iterate() -> int:
+            return len([message async for message in dealer])
+
+        iterating = asyncio.create_task(iterate())
+        await asyncio.sleep(0)
+        await dealer.close()
+        for waiting in (receiving, sending):
+            with pytest.raises(errors.Closed):
+                await waiting
+        assert await iterating == 0
+        with pytest.raises(errors.Closed, match="is closed"):
+            await dealer.send("x")
+
+
+async def test_misuse_is_told_what_to_do(port: int) -> None:
+    with pytest.raises(errors.InvalidEndpoint, match="does not begin with"):
+        Router(bind="5555")
+    with pytest.raises(errors.InvalidEndpoint, match="brackets"):
+        Router(bind="tcp://::1:5555")
+    with pytest.raises(errors.InvalidEndpoint, match="number up to 65535"):
+        Dealer(connect="tcp://127.0.0.1:99999")
+    with pytest.raises(errors.InvalidEndpoint, match="not an address of this machine"):
+        await Router(bind=f"tcp://192.0.2.1:{port}").__aenter__()
+    with pytest.raises(ValueError, match="linger"):
+        Dealer(linger=-1)
+    with pytest.raises(ValueError, match="positive"):
+        aiozpat.SocketOptions(max_message_bytes=0)
+    router = Router(bind=LOOPBACK)
+    with pytest.raises(errors.UsageError, match="inside `async with`"):
+        await router.recv()
+    async with router:
+        with pytest.raises(errors.AddressInUse, match="in use"):
+            await Router(bind=router.endpoint).__aenter__()
+        with pytest.raises(errors.UsageError, match="async def"):
+            await router.serve(lambda request: None)  # type: ignore[arg-type,return-value]  # that is the point
+        with pytest.raises(errors.UsageError, match="at least 1"):
+            await router.serve(sleeper, max_concurrency=0)
+        with pytest.raises(TypeError, match="a frame is bytes"):
+            await router.send(b"x", 5)  # type: ignore[arg-type]  # that is the point
+        with pytest.raises(ValueError, match="at least one frame"):
+            await router.send(b"x")
+        with pytest.raises(TimedOut):
+            await router.recv(timeout=0.01)
+
+        async def elsewhere() -> None:
+            await router.recv()
+
+        with pytest.raises(errors.UsageError, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, elsewhere())
+    with pytest.raises(errors.UsageError, match="entered before"):
+        await router.__aenter__()
+
+
+async def test_bind_and_connect_may_be_mixed_and_repeated() -> None:
+    async with Router(bind=[LOOPBACK, LOOPBACK]) as router:
+        router.bind(LOOPBACK)
+        assert len(set(router.endpoints)) == 3
+        async with Dealer() as dealer:
+            for endpoint in router.endpoints:
+                dealer.connect(endpoint)
+            for number in range(6):
+                await dealer.send(f"{number}")
+            assert {(await router.recv(PATIENCE)).text() for _ in range(6)} == {f"{number}" for number in range(6)}
+
+
+async def test_a_context_is_shared_for_inproc() -> None:
+    async with (
+        aiozpat.Context() as context,
+        Router(bind="inproc://here", context=context) as router,
+        Dealer(connect="inproc://here", context=context) as dealer,
+    ):
+        await dealer.send("hello")
+        assert (await router.recv(PATIENCE)).text() == "hello"
+
+
+def test_a_message_is_immutable_and_says_what_it_is() -> None:
+    message = Message([b"meta", b"body"])
+    assert (message.header, message.body, message.text(), len(message)) == ((b"meta",), b"body", "body", 2)
+    assert message == Message([b"meta", b"body"])
+    assert len({message, Message([b"meta", b"body"])}) == 1
+    assert "meta" in repr(message)
+    with pytest.raises(AttributeError, match="can't be changed"):
+        message.frames = ()
+
+
+async def test_an_endpoint_left_open_is_warned_about() -> None:
+    dealer = Dealer(bind=LOOPBACK)
+    await dealer.__aenter__()
+    with pytest.warns(ResourceWarning, match="was left open"):
+        dealer.__del__()
+    await dealer.close()
+
+
+async def _server_in_thread(serve: Callable[[Callable[[str], None]], None]) -> str:
+    """Run a blocking server in a thread, and give the endpoint that it reports."""
+    loop = asyncio.get_running_loop()
+    endpoint: asyncio.Future[str] = loop.create_future()
+    in_thread(lambda: serve(lambda where: loop.call_soon_threadsafe(endpoint.set_result, where) and None))
+    return await endpoint

@@ -1,0 +1,88 @@
+"""Registering methods: what can't be one is told at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import aiozpat
+from aiozpat import errors
+
+
+def test_a_function_stays_what_it_was() -> None:
+    service = aiozpat.Service("s")
+
+    @service.method
+    async def plain(a: int) -> int:
+        return a
+
+    @service.method(name="other", max_concurrency=3)
+    def named() -> None:
+        """Nothing."""
+
+    assert plain.__name__ == "plain"
+    assert [method.name for method in service.methods] == ["s.plain", "s.other"]
+    assert "plain" in repr(service)
+
+
+def test_names_are_checked() -> None:
+    for bad in ("", "a b", "1a", "a..b", "a.", "é-"):
+        with pytest.raises(ValueError, match="identifiers"):
+            aiozpat.Service(bad)
+
+
+async def _no_annotation(a) -> None:  # type: ignore[no-untyped-def]  # that is the point
+    """Nothing."""
+
+
+async def _any_number(*values: int) -> None:
+    """Nothing."""
+
+
+async def _generator() -> AsyncIterator[int]:
+    yield 1
+
+
+async def _unknown(a: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F821 - that is the point
+    """Nothing."""
+
+
+class Opaque:
+    """A class that MessagePack knows nothing of, for a union that can't be decoded."""
+
+
+async def _undecodable(a: Opaque | bytes | Any | dict[str, int] | Point2) -> None:  # type: ignore[name-defined]  # noqa: F821 - that is the point
+    """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("handler", "says"),
+    [
+        (_no_annotation, "has no annotation"),
+        (_any_number, "can't be typed"),
+        (_generator, "generator"),
+        (_unknown, "can't be resolved"),
+        (_undecodable, "can't be resolved"),
+        (lambda: None, "identifier"),
+    ],
+)
+def test_what_cant_be_a_method_is_refused_with_a_reason(handler: Any, says: str) -> None:
+    with pytest.raises(errors.UsageError, match=says):
+        aiozpat.Service("s").method(handler)
+
+
+def test_a_name_is_registered_once_and_limits_make_sense() -> None:
+    service = aiozpat.Service("s")
+
+    async def one() -> None:
+        """Nothing."""
+
+    service.method(one)
+    with pytest.raises(errors.UsageError, match="registered already"):
+        service.method(one)
+    with pytest.raises(errors.UsageError, match="at least 1"):
+        service.method(name="two", max_concurrency=0)(one)
+    with pytest.raises(errors.UsageError, match="at least 0"):
+        service.method(name="two", max_queued=-1)(one)

@@ -1,0 +1,120 @@
+"""Thousands of calls and messages, cancelled and timed out at random: nothing is lost, mixed up or left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import zmq
+
+import aiozpat
+from aiozpat import Client, Dealer, Router, Server, TimedOut, errors
+from tests.support import LOOPBACK, in_thread, until
+
+CALLS = 10_000
+MESSAGES = 20_000
+
+
+async def test_no_call_gets_anothers_reply_and_no_table_keeps_an_entry() -> None:
+    service = aiozpat.Service("storm")
+    random_of = random.Random(1)
+    running: set[int] = set()
+    cancelled = finished = 0
+
+    @service.method
+    async def work(number: int, seconds: float) -> int:
+        nonlocal cancelled, finished
+        running.add(number)
+        try:
+            await asyncio.sleep(seconds)  # simulated work
+            finished += 1
+        except asyncio.CancelledError:
+            cancelled += 1
+            raise
+        finally:
+            running.discard(number)
+        return number
+
+    outcomes = {"done": 0, "timed out": 0, "cancelled": 0}
+
+    async def one(client: Client, number: int) -> None:
+        kind = random_of.choice(["plain", "timeout", "cancel"])
+        seconds = random_of.uniform(0, 0.05)
+        timeout = random_of.uniform(0.001, 0.05) if kind == "timeout" else 60
+        task = asyncio.create_task(client.call("storm.work", number, seconds, timeout=timeout, result_type=int))
+        if kind == "cancel":
+            asyncio.get_running_loop().call_later(random_of.uniform(0, 0.05), task.cancel)
+        try:
+            assert await task == number
+            outcomes["done"] += 1
+        except errors.DeadlineExceeded:
+            assert kind == "timeout"
+            outcomes["timed out"] += 1
+        except asyncio.CancelledError:
+            assert kind == "cancel"
+            outcomes["cancelled"] += 1
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for start in range(0, CALLS, 500):
+            await asyncio.gather(*(one(client, number) for number in range(start, start + 500)))
+        assert sum(outcomes.values()) == CALLS
+        assert min(outcomes.values()) > CALLS // 20
+        await until(lambda: server.statistics().running == 0)
+        assert not running
+        assert cancelled > 0
+        assert client.statistics().in_flight == 0
+        await until(lambda: client.statistics().waiting_bytes == 0)
+        assert server.statistics().queued == 0
+        assert server.statistics().waiting_bytes == 0
+        assert all(not session.calls for session in server._listener.each())  # type: ignore[union-attr]  # it is open
+
+
+async def test_receives_cancelled_at_random_lose_no_message() -> None:
+    random_of = random.Random(2)
+    got: list[int] = []
+    async with Dealer(bind=LOOPBACK) as dealer:
+        endpoint = dealer.endpoint
+
+        def send() -> None:
+            with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+                socket.connect(endpoint)
+                for number in range(MESSAGES):
+                    socket.send(b"%d" % number)
+                socket.linger = -1
+
+        async def receive() -> None:
+            while True:
+                if random_of.random() < 0.5:
+                    message = await dealer.recv()
+                else:
+                    try:
+                        message = await dealer.recv(timeout=random_of.uniform(0, 0.002))
+                    except TimedOut:
+                        continue
+                got.append(int(message.text()))
+
+        thread = in_thread(send)
+        while len(got) < MESSAGES:
+            receivers = [asyncio.create_task(receive()) for _ in range(3)]
+            await asyncio.sleep(random_of.uniform(0, 0.002))  # then cancelled wherever they are
+            for receiver in receivers:
+                receiver.cancel()
+            await asyncio.wait(receivers)
+        assert sorted(got) == list(range(MESSAGES))
+        await asyncio.to_thread(thread.join)
+
+
+async def test_sends_cancelled_at_random_go_whole_or_not_at_all() -> None:
+    random_of = random.Random(3)
+    certain: set[int] = set()
+    async with Router(bind=LOOPBACK) as router, Dealer(connect=router.endpoint) as dealer:
+        for number in range(2000):
+            task = asyncio.create_task(dealer.send(b"%d" % number, b"body"))
+            await asyncio.sleep(0)
+            if random_of.random() < 0.3:
+                task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                certain.add(number)
+        seen = {int((await router.recv(timeout=5)).frames[0]) for _ in range(len(certain))}
+        assert seen == certain
