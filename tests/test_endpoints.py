@@ -1,4 +1,4 @@
-"""Level 1 request-reply against each other, against plain pyzmq peers that make the calls everybody makes, and alone."""
+"""Level 1 request-reply: against each other, and against plain pyzmq peers that make the calls everybody makes."""
 
 from __future__ import annotations
 
@@ -322,7 +322,7 @@ async def test_a_peer_that_does_not_read_holds_up_nobody_else() -> None:
 
 async def test_the_inbox_is_bounded_and_senders_feel_it() -> None:
     options = aiozpat.SocketOptions(send_queue_messages=10, receive_queue_messages=10)
-    async with Dealer(bind=LOOPBACK, options=options) as sink:
+    async with Dealer(bind=LOOPBACK, options=options) as sink:  # noqa: SIM117 - the second needs its port
         async with Dealer(connect=sink.endpoint, options=options, linger=0) as source:
             with pytest.raises(TimedOut):
                 while True:
@@ -446,5 +446,9 @@ async def _server_in_thread(serve: Callable[[Callable[[str], None]], None]) -> s
     """Run a blocking server in a thread, and give the endpoint that it reports."""
     loop = asyncio.get_running_loop()
     endpoint: asyncio.Future[str] = loop.create_future()
-    in_thread(lambda: serve(lambda where: loop.call_soon_threadsafe(endpoint.set_result, where) and None))
+
+    def report(where: str) -> None:
+        loop.call_soon_threadsafe(endpoint.set_result, where)
+
+    in_thread(lambda: serve(report))
     return await endpoint

@@ -31,7 +31,9 @@ from tests.raw import (
 from tests.support import LOOPBACK, Calc, Process, until
 
 
-def request(number: int, method: str = "calc.add", params: Any = (1, 2), timeout: int = 10_000, buffers: int = 0) -> Any:
+def request(
+    number: int, method: str = "calc.add", params: Any = (1, 2), timeout: int = 10_000, buffers: int = 0
+) -> Any:
     """A request record."""
     return [REQUEST, number, buffers, method, timeout, params]
 

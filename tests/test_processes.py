@@ -22,9 +22,7 @@ async def _outcomes(tasks: list[asyncio.Task[str]]) -> Counter[str]:
     return Counter(type(result).__name__ for result in results)
 
 
-async def test_a_killed_server_ends_each_call_and_none_runs_twice(
-    processes: Start, port: int, tmp_path: Path
-) -> None:
+async def test_a_killed_server_ends_each_call_and_none_runs_twice(processes: Start, port: int, tmp_path: Path) -> None:
     endpoint, journal = f"tcp://127.0.0.1:{port}", tmp_path / "journal"
     server = processes("server", endpoint, str(journal))
     assert await server.line() == endpoint
@@ -46,9 +44,7 @@ async def test_a_killed_server_ends_each_call_and_none_runs_twice(
     assert max(ran.values()) == 1
 
 
-async def test_a_stopped_server_is_noticed_within_three_heartbeats(
-    processes: Start, tmp_path: Path
-) -> None:
+async def test_a_stopped_server_is_noticed_within_three_heartbeats(processes: Start, tmp_path: Path) -> None:
     server = processes("server", LOOPBACK, str(tmp_path / "journal"))
     endpoint = await server.line()
     async with Client(endpoint, heartbeat=0.2) as client:
@@ -74,9 +70,7 @@ async def test_a_killed_clients_handlers_are_cancelled(processes: Start, calc: C
         assert server.statistics().running == 0
 
 
-async def test_a_stopped_clients_handlers_are_cancelled_within_three_heartbeats(
-    processes: Start, calc: Calc
-) -> None:
+async def test_a_stopped_clients_handlers_are_cancelled_within_three_heartbeats(processes: Start, calc: Calc) -> None:
     async with Server(calc.service, bind=LOOPBACK, heartbeat=0.2) as server:
         client = processes("client", server.endpoint, "5")
         await until(lambda: len(calc.started) == 5)
@@ -85,9 +79,7 @@ async def test_a_stopped_clients_handlers_are_cancelled_within_three_heartbeats(
         assert server.statistics().notices["client lost"] == 1
 
 
-async def test_sigterm_finishes_what_runs_and_leaves_nothing_open(
-    processes: Start, tmp_path: Path
-) -> None:
+async def test_sigterm_finishes_what_runs_and_leaves_nothing_open(processes: Start, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     server = processes("server", LOOPBACK, str(journal), flags=("-X", "dev", "-W", "error"))
     endpoint = await server.line()

@@ -52,7 +52,7 @@ class Dealer(Receiver[Message]):
     async def send(self, *frames: FrameLike, timeout: float | None = None) -> None:
         """Send one message.
 
-        It waits while there is no peer, or the queues to all of them are full. Cancelled or timed out, nothing was sent.
+        It waits while there is no peer or the queues to all are full. Cancelled or timed out, nothing was sent.
 
         Args:
             frames: The message's frames; text becomes UTF-8.
