@@ -7,9 +7,9 @@ itself, not inside containers.
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, Union, get_args, get_origin
+from datetime import datetime
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -20,7 +20,10 @@ ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, NotImplem
 DECODE_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 BUFFER_TYPES = frozenset((bytes, bytearray, memoryview))
+MIXED_LIMIT = 256 * 1024  # bytes of a value beside its buffers: decoded without types it can be 72 times as large
+_NATIVE = (bytes, bytearray, memoryview, datetime)  # what MessagePack has of its own: no text is taken for them
 _packb = msgspec.msgpack.Encoder().encode
+_unpack_index = msgspec.msgpack.Decoder(int).decode
 
 Raw: TypeAlias = msgspec.Raw | bytes | memoryview
 
@@ -30,21 +33,28 @@ def extract(value: Any, buffers: list[Buffer]) -> Any:
 
     What may change later is copied: a queued message must not.
     """
-    if type(value) not in BUFFER_TYPES:
-        return value
-    nbytes = value.nbytes if type(value) is memoryview else len(value)
-    if nbytes < BUFFER_THRESHOLD:
+    if type(value) not in BUFFER_TYPES or not is_large(value):
         return value
     buffers.append(_frozen(value))
     return msgspec.msgpack.Ext(BUFFER_EXT, _packb(len(buffers) - 1))
 
 
+def is_large(value: Buffer) -> bool:
+    """Whether a value of one of `BUFFER_TYPES` travels as a buffer frame."""
+    return (value.nbytes if type(value) is memoryview else len(value)) >= BUFFER_THRESHOLD
+
+
 def _frozen(value: Buffer) -> Buffer:
     if isinstance(value, bytes):
         return value
-    if isinstance(value, memoryview) and value.readonly and value.contiguous:
+    if isinstance(value, memoryview) and value.readonly and value.c_contiguous:
         return value.cast("B")
     return bytes(value)
+
+
+def refuse_extension(code: int, data: memoryview) -> Any:
+    """For decoders of records without buffers: no extension is a value there."""
+    raise InvalidArgument(f"MessagePack extension {code} in a record without buffers")
 
 
 class Decoder:
@@ -54,100 +64,43 @@ class Decoder:
         wanted: The type to decode into.
     """
 
-    __slots__ = ("_buffered", "_wanted", "plain")
+    __slots__ = ("_wanted", "plain")
 
     def __init__(self, wanted: Any) -> None:
         self._wanted = wanted
-        self.plain: Callable[[Raw], Any] = msgspec.msgpack.Decoder(wanted).decode
-        self._buffered: _BufferedDecoder | None = None
+        self.plain: Callable[[Raw], Any] = msgspec.msgpack.Decoder(wanted, ext_hook=refuse_extension).decode
 
     def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> Any:
-        """Decode a record's value that may refer to the record's buffers."""
+        """Decode a record's value that may refer to the record's buffers.
+
+        Where `Any` is asked for, a buffer becomes bytes, as it would be if it had come in-band.
+
+        Raises:
+            InvalidArgument: It refers to a buffer that there is not, or is too large beside its buffers.
+            msgspec.DecodeError: It is not of the type.
+        """
         if not buffers:
             return self.plain(raw)
-        if self._buffered is None:
-            self._buffered = _BufferedDecoder(with_buffers(self._wanted))
-        return self._buffered.decode(raw, buffers)
+        if len(memoryview(raw)) > MIXED_LIMIT:
+            raise InvalidArgument(f"more than {MIXED_LIMIT} bytes beside buffers")
+        value = msgspec.convert(_with_buffers(raw, buffers), self._wanted, builtin_types=_NATIVE)
+        return loosened(value) if self._wanted in (Any, object) else value
 
 
-class _Target(type):
-    """The metaclass of the stand-ins below: what `isinstance` says of them decides what msgspec lets through."""
-
-    target: Any
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        return cls.target is Any or isinstance(instance, cls.target)
+def loosened(value: Any) -> Any:
+    """A value for which no type was asked."""
+    return bytes(value) if type(value) is memoryview else value
 
 
-class _Bytes(metaclass=_Target):
-    target = bytes
+def _with_buffers(raw: Raw, buffers: Sequence[memoryview]) -> Any:
+    """The value without types, its references replaced by the buffers."""
 
-
-class _ByteArray(metaclass=_Target):
-    target = bytearray
-
-
-class _MemoryView(metaclass=_Target):
-    target = memoryview
-
-
-class _Anything(metaclass=_Target):
-    target = Any
-
-
-_STAND_INS: dict[Any, Any] = {
-    bytes: _Bytes,
-    bytearray: _ByteArray,
-    memoryview: _MemoryView,
-    Any: _Anything,
-    object: _Anything,
-}
-
-
-def with_buffers(wanted: Any) -> Any:
-    """The type in which bytes, bytearray, memoryview and Any at the top (or optional there) may be buffer frames."""
-    try:
-        if wanted in _STAND_INS:
-            return _STAND_INS[wanted]
-    except TypeError:
-        return wanted
-    arguments = get_args(wanted)
-    if get_origin(wanted) in (Union, types.UnionType) and len(arguments) == 2 and type(None) in arguments:
-        other = next(argument for argument in arguments if argument is not type(None))
-        return _STAND_INS[other] | None if other in _STAND_INS else wanted
-    return wanted
-
-
-class _BufferedDecoder:
-    """Decodes with the buffers of the record at hand; decoding is synchronous, so one slot for them is enough."""
-
-    __slots__ = ("_buffers", "_decode")
-
-    def __init__(self, wanted: Any) -> None:
-        self._buffers: Sequence[memoryview] = ()
-        self._decode = msgspec.msgpack.Decoder(wanted, ext_hook=self._ext, dec_hook=_convert).decode
-
-    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> Any:
-        self._buffers = buffers
-        try:
-            return self._decode(raw)
-        finally:
-            self._buffers = ()
-
-    def _ext(self, code: int, data: memoryview) -> memoryview:
+    def resolve(code: int, data: memoryview) -> memoryview:
         if code != BUFFER_EXT:
             raise InvalidArgument(f"unknown MessagePack extension {code}")
-        index = int(msgspec.msgpack.decode(data, type=int))
-        if not 0 <= index < len(self._buffers):
-            raise InvalidArgument(f"buffer {index} of a record that brought {len(self._buffers)}")
-        return self._buffers[index]
+        index = _unpack_index(data)
+        if not 0 <= index < len(buffers):
+            raise InvalidArgument(f"buffer {index} of a record that brought {len(buffers)}")
+        return buffers[index]
 
-
-def _convert(stand_in: Any, value: Any) -> Any:
-    """Give a buffer, from a frame or in-band, the type that was asked for."""
-    target = stand_in.target
-    if target is Any:
-        return bytes(value) if isinstance(value, memoryview) else value
-    if not isinstance(value, (bytes, bytearray, memoryview)):
-        raise ValueError(f"Expected `{target.__name__}`, got `{type(value).__name__}`")
-    return value if isinstance(value, target) else target(value)
+    return msgspec.msgpack.decode(raw, ext_hook=resolve)

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# By name: what `benchmarks.contenders` calls it, the loop it runs on, and what it is.
+# By name: what `benchmarks.contenders` calls it, the loop it runs on, and what it is. They run in this order, so that
+# those that are compared with each other are neighbours in time.
 CONTENDERS = {
-    "blocking": ("blocking", "", "pyzmq's blocking sockets, a DEALER and a ROUTER that echoes; no RPC at all"),
+    "req-rep": ("req-rep", "", "pyzmq's blocking REQ and REP in lockstep; only with 1 in flight"),
+    "blocking": ("blocking", "", "pyzmq's blocking sockets, a DEALER and a ROUTER that echoes frame by frame; no RPC"),
     "aiozpat": ("aiozpat", "uvloop", "this library as aiozpat.run() runs it, on uvloop, at its default settings"),
     "aiozpat-asyncio": ("aiozpat", "asyncio", "the same on asyncio's own loop"),
+    "blocking-multipart": (
+        "blocking-multipart",
+        "",
+        "blocking, by recv_multipart and send_multipart; not with 1 in flight",
+    ),
     "zmq.asyncio": ("zmq.asyncio", "uvloop", "pyzmq's asyncio sockets on uvloop, a task for each message"),
-    "req-rep": ("req-rep", "", "pyzmq's blocking REQ and REP in lockstep; only with 1 in flight"),
 }
 
 BASE = 256  # calls in flight on one client, for whatever is compared with "the usual load"
@@ -87,16 +93,22 @@ def plan(contenders: Sequence[str], in_flight: Sequence[int], clients: int) -> P
     """
     # The usual load comes last, since the extras that follow are compared with it.
     loads = [*(load for load in in_flight if load != BASE), *(load for load in in_flight if load == BASE)]
-    cases = [Case(name, 1, load) for load in loads for name in contenders if load == 1 or name != "req-rep"]
+    cases = [Case(name, 1, load) for load in loads for name in contenders if _takes_part(name, load)]
     comparisons: list[Comparison] = []
     for load in in_flight:
         base, figure = (Case("req-rep", 1, 1), "p50_us") if load == 1 else (Case("blocking", 1, load), "rate")
         alike = [case for case in cases if case.in_flight == load and case != base]
         comparisons += [Comparison(case, base, figure) for case in alike]
+        comparisons.append(Comparison(Case("aiozpat", 1, load), Case("blocking-multipart", 1, load)))
     extras, further = _extras(contenders, clients)
     order = tuple(dict.fromkeys([*cases, *extras]))
     # Without --in-flight 1, say, there is nothing to compare with; that is not an error.
     return Plan(order, tuple(one for one in [*comparisons, *further] if {one.case, one.base} <= set(order)))
+
+
+def _takes_part(contender: str, in_flight: int) -> bool:
+    """REQ has one request in flight; and one in flight is about latency, where frame by frame is enough of blocking."""
+    return contender != ("blocking-multipart" if in_flight == 1 else "req-rep")
 
 
 def _extras(contenders: Sequence[str], clients: int) -> tuple[list[Case], list[Comparison]]:

@@ -80,7 +80,7 @@ async def load_aiozpat(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def serve_blocking() -> None:
-    """A ROUTER echo loop that takes and sends frame by frame: about 3 times as fast as `recv_multipart`."""
+    """The fastest ROUTER echo loop: frame by frame, since `recv_multipart` spends most of its time in Python."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
         _bind_and_say(socket)
         receive, send, more = socket.recv, socket.send, zmq.SNDMORE
@@ -89,6 +89,14 @@ def serve_blocking() -> None:
             body = receive()
             send(identity, more)
             send(body)
+
+
+def serve_blocking_multipart() -> None:
+    """The ROUTER echo loop as documentation shows it."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        _bind_and_say(socket)
+        while True:
+            socket.send_multipart(socket.recv_multipart())
 
 
 def load_blocking(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -282,7 +290,7 @@ def main() -> None:
     """One contender, one role."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=["server", "client"])
-    parser.add_argument("contender", choices=["aiozpat", "blocking", "req-rep", "zmq.asyncio"])
+    parser.add_argument("contender", choices=["aiozpat", "blocking", "blocking-multipart", "req-rep", "zmq.asyncio"])
     add_process_arguments(parser)
     parser.add_argument("--seconds", type=float, default=1.0, help="how long to measure")
     parser.add_argument("--size", type=int, default=64, help="bytes of payload")
@@ -307,6 +315,8 @@ def _roles(arguments: argparse.Namespace) -> dict[str, Any] | None:
     if arguments.contender == "zmq.asyncio":
         coroutine: Any = serve_zmq_asyncio() if serving else load_zmq_asyncio(arguments)
         return run_on(coroutine, arguments.loop)  # type: ignore[no-any-return]
+    if arguments.contender == "blocking-multipart":
+        return serve_blocking_multipart() if serving else load_blocking(arguments)  # type: ignore[func-returns-value]
     if arguments.contender == "blocking":
         return serve_blocking() if serving else load_blocking(arguments)  # type: ignore[func-returns-value]
     return serve_rep() if serving else load_req(arguments)  # type: ignore[func-returns-value]

@@ -209,7 +209,7 @@ async def test_large_bytes_travel_apart_and_come_back_whole(calc: Calc) -> None:
         assert isinstance(view, memoryview)
         assert view == large
         assert await client.call("blobs.both", large, "-", large) == b"\x00-\xff"
-        with pytest.raises(errors.InvalidArgument, match="got `ext`"):
+        with pytest.raises(errors.InvalidArgument, match="got `bytes`"):
             await client.call("calc.add", large)
 
 
@@ -300,6 +300,25 @@ async def test_a_queued_call_that_is_cancelled_never_runs(calc: Calc) -> None:
         assert await first == 1
         assert await third == 3
         assert calc.started == [1, 3]
+
+
+async def test_windows_of_different_sizes_agree(calc: Calc) -> None:
+    limits = aiozpat.Limits(window_bytes=65_536)
+    async with Server(calc.service, bind=LOOPBACK, limits=limits) as server, Client(server.endpoint) as client:
+        for _ in range(50):
+            assert len(await client.call("calc.echo", bytes(20_000), timeout=PATIENCE, result_type=bytes)) == 20_000
+
+
+async def test_a_burst_of_cancels_is_more_than_one_message_may_hold(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        tasks = [asyncio.create_task(client.call("calc.hold", number)) for number in range(16_000)]
+        await until(lambda: len(calc.started) == 16_000)
+        other = asyncio.create_task(client.call("calc.add", 1, 2))
+        for task in tasks:
+            task.cancel()
+        assert await other == 3
+        await until(lambda: len(calc.cancelled) == 16_000)
+        await asyncio.wait(tasks)
 
 
 async def test_one_clients_limit_leaves_the_others_alone(calc: Calc) -> None:

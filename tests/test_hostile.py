@@ -163,6 +163,26 @@ async def test_a_call_id_in_use_is_refused_as_a_breach(calc: Calc) -> None:
         await until(lambda: calc.cancelled == [1])
 
 
+async def test_nothing_that_comes_behind_a_bye_runs(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
+        await peer.send(header(hello(), [BYE, ""], request(1, "calc.hold", [1])))
+        await peer.record(BYE)
+        await peer.send(header(request(2, "calc.hold", [2])))
+        assert (await peer.record(RESET))[1] == errors.StatusCode.UNAVAILABLE
+        assert calc.started == []
+        assert server.statistics().running == 0
+
+
+async def test_a_peer_that_answers_the_servers_bye_is_not_waited_for(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
+        await peer.open()
+        closing = asyncio.create_task(server.close())
+        await peer.record(BYE)
+        await peer.send(header([BYE, ""]))
+        await closing
+        assert "no goodbye" not in server.statistics().notices
+
+
 async def test_a_cancel_ahead_of_its_request_in_one_message_removes_it(calc: Calc) -> None:
     async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
         await peer.open()

@@ -91,9 +91,6 @@ def test_after_any_stalls_a_peer_silent_all_along_is_given_up(pauses: list[float
     assert DEAD in [liveness.tick(now + number) for number in range(1, 8)]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a stall is forgiven to a peer that needs no forgiveness: heard lies in the future"
-)
 def test_a_stall_does_not_put_off_the_end_of_a_peer_that_was_heard_after_it() -> None:
     liveness = Liveness(interval=2, misses=3, now=0)
     liveness.tick(1)

@@ -347,7 +347,6 @@ def test_everything_leaves_once_and_in_order_but_what_was_taken_back(script: lis
     assert_empty(outbox)
 
 
-@pytest.mark.xfail(strict=True, reason="control records are not counted against the limits of a message")
 @pytest.mark.parametrize(
     ("cancels", "filler"),
     [(20_000, 0), (2_000, azp.HEADER_LIMIT - 2_000)],

@@ -42,7 +42,7 @@ class Liveness:
         late = now - self._ticked - self._interval / 2
         self._ticked = now
         if late > self._interval / 2:
-            self.heard += late
+            self.heard = min(now, self.heard + late)
         silence = now - self.heard
         if silence >= self._interval * self._misses:
             return Verdict.DEAD

@@ -11,6 +11,7 @@ Entry = bytes | tuple[bytes, Sequence[Buffer]]
 
 _MESSAGE_BYTES = 256 * 1024  # of records in one message; beyond it, coalescing gains nothing and delays the first
 _MESSAGE_RECORDS = 4096
+_CONTROL_BESIDE = 512  # bytes of control records that may travel beside entries: a header frame has room for them
 
 
 class Outbox:
@@ -30,7 +31,7 @@ class Outbox:
 
     __slots__ = (
         "_control",
-        "_control_bytes",
+        "_control_taken",
         "_large",
         "_pong",
         "ack_at",
@@ -52,7 +53,7 @@ class Outbox:
         self.received = 0
         self.ack_at = window >> 2
         self._control: list[bytes] = []
-        self._control_bytes = 0
+        self._control_taken = 0
         self._pong: int | None = None
         self._large = 0
         self.taken = 0
@@ -96,6 +97,11 @@ class Outbox:
         """Take the peer's word for how much it has read; never more than was sent, never less than before."""
         self.acked = max(self.acked, min(received, self.sent))
 
+    def resize(self, window: int) -> None:
+        """Keep to the window that both sides have agreed on."""
+        self.window = window
+        self.ack_at = self.received + (window >> 2)
+
     def acknowledge(self) -> None:
         """Tell the peer how much has been read; due when `received` has come to `ack_at`, a quarter of a window on."""
         self.ack_at = self.received + (self.window >> 2)
@@ -106,9 +112,13 @@ class Outbox:
         records: list[bytes] = []
         if self._pong is not None:
             records.append(encode((PONG, self._pong)))
+        self.taken = self._control_taken = 0
         if self._control:
-            records += self._control
-        self.taken = 0
+            part = self._control[:_MESSAGE_RECORDS]
+            self._control_taken = len(part)
+            records += part
+            if sum(map(len, part)) > _CONTROL_BESIDE:
+                return join(records), ()
         if not self.entries or self.sent - self.acked >= self.window:
             return (join(records), ()) if records else None
         if not self._large and self.nbytes <= _MESSAGE_BYTES and len(self.entries) <= _MESSAGE_RECORDS:
@@ -137,8 +147,10 @@ class Outbox:
         """The message last peeked at was sent, so many bytes of it."""
         self.sent += nbytes
         self._pong = None
-        if self._control:
-            self._control = []
+        if self._control_taken:
+            del self._control[: self._control_taken]
+        if not self.taken:
+            return
         if self.taken == len(self.entries):
             self.entries = {}
             self.nbytes = 0

@@ -6,7 +6,7 @@ records announce. Records are arrays that begin with their tag; README.md beside
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -136,7 +136,8 @@ Record = Hello | Ping | Pong | Goaway | Bye | Ack | Reset | Request | Reply | Er
 
 _DECODE_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _decode = msgspec.msgpack.Decoder(list[Record]).decode
-_decode_timeless = msgspec.msgpack.Decoder(list[Hello | Reset]).decode
+_decode_raw = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_decode_timeless: Callable[[msgspec.Raw], Hello | Reset] = msgspec.msgpack.Decoder(Hello | Reset).decode
 encode = msgspec.msgpack.Encoder().encode
 
 
@@ -193,20 +194,23 @@ def split(header: Buffer) -> list[Record]:
         raise ProtocolError(f"records that don't decode: {error}") from None
 
 
-def split_timeless(header: Buffer) -> Hello | Reset | None:
-    """The first record of a message of any version, if it is one of the two that never change.
+def split_timeless(header: Buffer) -> Hello | Reset:
+    """The one record of a message of any version, if it is one of the two that never change.
 
     Raises:
         NotAzp: It does not begin as AZP does.
-        ProtocolError: It does not begin with one of them, or is damaged.
+        UnknownVersion: It holds anything else.
+        ProtocolError: It is over a limit.
     """
     view = memoryview(header)
     check_head(view)
     try:
-        first = _decode_timeless(view[2:])
-    except _DECODE_ERRORS as error:
-        raise ProtocolError(f"neither a hello nor a reset, and of version {view[1]}: {error}") from None
-    return first[0] if first else None
+        records = _decode_raw(view[2:])
+        if len(records) != 1:
+            raise UnknownVersion(view[1])
+        return _decode_timeless(records[0])
+    except _DECODE_ERRORS:
+        raise UnknownVersion(view[1]) from None
 
 
 def check_head(view: memoryview) -> None:

@@ -28,7 +28,7 @@ from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import ClientStatistics
 from aiozpat.rpc.connection import Connection, NeverRan, Phase
 from aiozpat.rpc.current import current_job
-from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, check_heartbeat, process_name
+from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, process_name
 from aiozpat.transport import Context, SocketOptions, check_connect
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ class Client:
             name=name or process_name(),
             window_bytes=window_bytes,
             options=(options or SocketOptions()).with_queues(QUEUE_MESSAGES),
-            heartbeat=check_heartbeat(heartbeat),
+            heartbeat=heartbeat,
         )
         self._max_in_flight = max_in_flight
         self._backlog_bytes = backlog_bytes

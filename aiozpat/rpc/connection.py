@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from aiozpat.codec import BUFFER_TYPES, DECODE_ERRORS, ENCODE_ERRORS, Decoder, extract
+from aiozpat.codec import BUFFER_TYPES, DECODE_ERRORS, ENCODE_ERRORS, Decoder, extract, is_large
 from aiozpat.errors import (
     DeadlineExceeded,
     Internal,
@@ -37,7 +37,7 @@ from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.liveness import Liveness, Verdict
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import (
-    BUFFER_THRESHOLD,
+    BUFFER_LIMIT,
     BYE,
     CANCEL,
     HEADER_LIMIT,
@@ -208,7 +208,7 @@ class Connection:
         """Encode a call and queue it: what is wrong with it reaches its caller, and later changes do no harm."""
         buffers: Sequence[Buffer] = ()
         for value in params if type(params) is tuple else params.values():
-            if type(value) in BUFFER_TYPES and len(value) >= BUFFER_THRESHOLD:
+            if type(value) in BUFFER_TYPES and is_large(value):
                 params, buffers = self._extract(params)
                 break
         milliseconds = int(timeout * 1000) + 1 if timeout < _LONGEST else int(_LONGEST * 1000)
@@ -318,6 +318,9 @@ class Connection:
         buffers: Sequence[memoryview] = ()
         nbytes = len(frames[0])
         if len(frames) > 1:
+            if len(frames) > 1 + BUFFER_LIMIT:
+                self.end(Unavailable(f"{self.endpoint} sent a message of more than {BUFFER_LIMIT} buffers"))
+                return
             buffers = [memoryview(frame) for frame in frames[1:]]
             nbytes += sum(map(len, buffers))
         self._liveness.heard = _monotonic()
@@ -357,7 +360,9 @@ class Connection:
                 own: Sequence[memoryview] = ()
                 if record.buffers:
                     own = buffers[taken : taken + record.buffers]
-                    taken += record.buffers
+                    taken += len(own)
+                    if len(own) != record.buffers:
+                        raise ProtocolError("a record announces more buffers than its message brought")
                 call = calls.pop(record.id, None)
                 if call is None:
                     self._notices.note("late reply", f"{self.endpoint} answered call {record.id} after its end")
@@ -372,6 +377,8 @@ class Connection:
                     future.set_result(result)
             else:
                 self._on_other(record)
+        if taken != len(buffers):
+            raise ProtocolError(f"a message brought {len(buffers)} buffers, its records announced {taken}")
 
     def _on_other(self, record: Record) -> None:
         kind = type(record)
@@ -419,7 +426,7 @@ class Connection:
     def _on_hello(self, hello: Hello) -> None:
         if self.phase is not Phase.CONNECTING or hello.session != self._session:
             return
-        self.outbox.window = window_of(hello.limits, self._settings.window_bytes)
+        self.outbox.resize(window_of(hello.limits, self._settings.window_bytes))
         self._peer_buffer_bytes = buffer_of(hello.limits)
         self._enter(Phase.READY)
 
@@ -440,9 +447,11 @@ class Connection:
         kind = event.kind
         if kind is MonitorEventKind.HANDSHAKE_SUCCEEDED and self.phase is Phase.CONNECTING:
             self._liveness = Liveness(self._settings.heartbeat, MISSES, _monotonic())
-            if not self.socket.send(join([self._settings.hello(self._session)])):
+            hello = join([self._settings.hello(self._session)])
+            if not self.socket.send(hello):
                 self.end(Unavailable(f"{self.endpoint} closed the connection at once"))
                 return
+            self.outbox.sent += len(hello)
             self._tick()
         elif kind is MonitorEventKind.DISCONNECTED and not self.socket.closed:
             self.socket.drain()

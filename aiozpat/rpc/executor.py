@@ -16,11 +16,12 @@ from typing import Any, NoReturn
 
 import anyio.to_thread
 
-from aiozpat.codec import BUFFER_TYPES, DECODE_ERRORS, ENCODE_ERRORS, extract
+from aiozpat.codec import BUFFER_TYPES, DECODE_ERRORS, ENCODE_ERRORS, extract, is_large
 from aiozpat.errors import (
     Cancelled,
     DeadlineExceeded,
     Internal,
+    InvalidArgument,
     ProtocolError,
     ResourceExhausted,
     RpcError,
@@ -31,7 +32,6 @@ from aiozpat.observability.notices import Notices
 from aiozpat.protocol.admission import Decision, Gate
 from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.records import (
-    BUFFER_THRESHOLD,
     ERROR,
     HEADER_LIMIT,
     REFUSED,
@@ -51,6 +51,7 @@ from aiozpat.rpc.session import Session
 _log = logging.getLogger("aiozpat.server")
 _EAGER = sys.version_info >= (3, 12)  # a handler that never suspends then ends inside its task's constructor
 _RECORD_LIMIT = HEADER_LIMIT - 1024  # leaves room for what travels in the same message
+_UNFIT = (*DECODE_ERRORS, InvalidArgument)
 _TEXT_LIMIT = 8192  # characters of an error's message
 FLUSH_AT = 64  # replies that leave at once; waiting for more would make both sides take turns
 _monotonic = time.monotonic
@@ -123,15 +124,16 @@ class Executor:
         Raises:
             ProtocolError: No correct client sends that.
         """
-        if buffers:
-            self._receive_with_buffers(session, records, buffers, now)
+        if buffers or session.ending:
+            self._receive_slowly(session, records, buffers, now)
             return
         cancelled: set[int] = set()
         routes, calls, gate = self._admitting, session.calls, self.gate
         loop, run, most = self._loop, self._run, self._max_calls_per_peer
         for record in records:
             if type(record) is not Request:
-                self._other(session, record, cancelled)
+                if self._other(session, record, cancelled):
+                    return  # nothing comes after a bye
                 continue
             # The common call, in one piece: everything else goes to `_request`, which starts over.
             key = record.id
@@ -150,7 +152,7 @@ class Executor:
                 continue
             try:
                 args = route.fast(record.params)
-            except DECODE_ERRORS:
+            except _UNFIT:
                 self._request(session, record, (), now, cancelled)
                 continue
             gate.running += 1
@@ -166,28 +168,34 @@ class Executor:
                 if job.deadline < self._next_scan:
                     self._arm(job.deadline, now)
 
-    def _receive_with_buffers(
+    def _receive_slowly(
         self, session: Session, records: list[Record], buffers: Sequence[memoryview], now: float
     ) -> None:
+        """For messages with buffers, and for sessions that end: their requests are passed over."""
         taken = 0
         cancelled: set[int] = set()
         for record in records:
-            if type(record) is Request:
-                own = buffers[taken : taken + record.buffers] if record.buffers > 0 else ()
-                taken += record.buffers
-                self._request(session, record, own, now, cancelled)
-            else:
+            if type(record) is not Request:
                 self._other(session, record, cancelled)
+                continue
+            if record.buffers < 0:
+                raise ProtocolError("a record announces a negative number of buffers")
+            own = buffers[taken : taken + record.buffers]
+            taken += record.buffers
+            if not session.ending:
+                self._request(session, record, own, now, cancelled)
         if taken != len(buffers):
             raise ProtocolError(f"a message brought {len(buffers)} buffers, its records announced {taken}")
 
-    def _other(self, session: Session, record: Record, cancelled: set[int]) -> None:
+    def _other(self, session: Session, record: Record, cancelled: set[int]) -> bool:
+        """Take a record that is no request; True if that was the session's end."""
         if type(record) is not Cancel:
             self._control(session, record)
         elif (job := session.calls.get(record.id)) is not None:
             self.cancel(job)
         else:
             cancelled.add(record.id)
+        return session.ending
 
     def _request(
         self, session: Session, request: Request, buffers: Sequence[memoryview], now: float, cancelled: set[int]
@@ -287,7 +295,7 @@ class Executor:
             result = await route.call(*job.args)
             if not job.answered:
                 key = job.key
-                if type(result) in BUFFER_TYPES and len(result) >= BUFFER_THRESHOLD:
+                if type(result) in BUFFER_TYPES and is_large(result):
                     self._answer_large(job, result)
                 elif key > 0:
                     try:

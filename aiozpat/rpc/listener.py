@@ -12,6 +12,7 @@ from aiozpat.observability.notices import Notices
 from aiozpat.protocol.liveness import Liveness, Verdict
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import (
+    BUFFER_LIMIT,
     BYE,
     CODEC,
     GOAWAY,
@@ -106,6 +107,8 @@ class Listener:
         buffers: Sequence[memoryview] = ()
         nbytes = len(frames[0])
         if len(frames) > 1:
+            if len(frames) > 1 + BUFFER_LIMIT:
+                raise ProtocolError(f"a message of more than {BUFFER_LIMIT} buffers")
             buffers = [memoryview(frame) for frame in frames[1:]]
             nbytes += sum(map(len, buffers))
         outbox = session.outbox
@@ -114,7 +117,7 @@ class Listener:
             outbox.acknowledge()
         self._flushing = True  # what ends at once is sent below, together
         try:
-            if self.executor is not None and not session.ending:
+            if self.executor is not None:
                 self.executor.receive(session, records, buffers, now)
         finally:
             self._flushing = False
@@ -138,7 +141,7 @@ class Listener:
             raise ProtocolError(f"a client does not send a {type(record).__name__.lower()} here")
 
     def _on_bye(self, session: Session) -> None:
-        """The client leaves: answer, unless this is the answer to ours, and end what runs for it."""
+        """The client leaves, or answers our bye: answer in the first case, and end what runs for it."""
         if not session.ending:
             session.ending = True
             session.outbox.control(encode((BYE, "")))

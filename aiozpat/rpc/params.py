@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from aiozpat.codec import DECODE_ERRORS, Decoder, Raw, with_buffers
+from aiozpat.codec import DECODE_ERRORS, Decoder, Raw, loosened, refuse_extension
 from aiozpat.errors import InvalidArgument, UsageError
 
 _KINDS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -28,7 +28,7 @@ class Params:
         UsageError: A parameter has no annotation, takes any number of values, or has a type that can't be decoded.
     """
 
-    __slots__ = ("_array", "_map", "_name", "fast", "keyword_only", "names", "positional")
+    __slots__ = ("_array", "_loose", "_map", "_name", "fast", "keyword_only", "names", "positional")
 
     def __init__(self, name: str, handler: Callable[..., Any]) -> None:
         self._name = name
@@ -41,6 +41,7 @@ class Params:
             self._map = _decoder(parameters, array_like=False)
         except (TypeError, ValueError, NotImplementedError) as error:
             raise UsageError(f"{name}: a parameter has a type that can't be decoded: {error}") from error
+        self._loose = {index for index, parameter in enumerate(parameters) if parameter.annotation in (Any, object)}
         self.fast = self._fast(parameters)
 
     def _fast(self, parameters: list[inspect.Parameter]) -> Callable[[Raw], tuple[Any, ...]]:
@@ -49,7 +50,11 @@ class Params:
             plain = self._array.plain
             return lambda raw: _astuple(plain(raw))
         kinds = tuple(parameter.annotation for parameter in parameters)
-        return msgspec.msgpack.Decoder(tuple[kinds]).decode  # type: ignore[valid-type]  # a type made at run time
+        decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
+            tuple[kinds],  # type: ignore[valid-type]  # a type made at run time
+            ext_hook=refuse_extension,
+        )
+        return decoder.decode
 
     def decode(self, raw: Raw, buffers: Sequence[memoryview] = ()) -> tuple[Any, ...]:
         """The values in the order of the signature, defaults filled in.
@@ -60,7 +65,10 @@ class Params:
         try:
             if not buffers:
                 return _astuple(self._array.plain(raw))
-            return _astuple(self._by_form(raw).decode(raw, buffers))
+            values = _astuple(self._by_form(raw).decode(raw, buffers))
+            return (
+                tuple(loosened(v) if n in self._loose else v for n, v in enumerate(values)) if self._loose else values
+            )
         except DECODE_ERRORS as error:
             if not buffers and self._by_form(raw) is self._map:
                 return self._decode_map(raw)
@@ -104,30 +112,9 @@ def _parameters(name: str, handler: Callable[..., Any]) -> list[inspect.Paramete
 
 
 def _decoder(parameters: list[inspect.Parameter], *, array_like: bool) -> Decoder:
-    return _StructDecoder([(p, p.annotation) for p in parameters], array_like=array_like)
-
-
-class _StructDecoder(Decoder):
-    """A decoder whose struct is made again, with stand-ins for bytes, when the first buffers come."""
-
-    __slots__ = ("_array_like", "_fields")
-
-    def __init__(self, fields: list[tuple[inspect.Parameter, Any]], *, array_like: bool) -> None:
-        self._fields = fields
-        self._array_like = array_like
-        super().__init__(_struct(fields, array_like))
-
-    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> Any:
-        if buffers and self._buffered is None:
-            stand_ins = [(parameter, with_buffers(wanted)) for parameter, wanted in self._fields]
-            self._wanted = _struct(stand_ins, self._array_like)
-        return super().decode(raw, buffers)
-
-
-def _struct(fields: list[tuple[inspect.Parameter, Any]], array_like: bool) -> type[msgspec.Struct]:
     # Names of the struct's own: a parameter may be called like one of Struct's attributes.
-    members = [(f"p{index}", wanted, _field(parameter)) for index, (parameter, wanted) in enumerate(fields)]
-    return msgspec.defstruct("Params", members, array_like=array_like, forbid_unknown_fields=True, kw_only=True)
+    fields = [(f"p{index}", parameter.annotation, _field(parameter)) for index, parameter in enumerate(parameters)]
+    return Decoder(msgspec.defstruct("Params", fields, array_like=array_like, forbid_unknown_fields=True, kw_only=True))
 
 
 def _field(parameter: inspect.Parameter) -> Any:

@@ -18,7 +18,7 @@ from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.listener import Listener
 from aiozpat.rpc.route import Route
 from aiozpat.rpc.service import Service
-from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, check_heartbeat, process_name
+from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, process_name
 from aiozpat.transport import Context, SocketOptions, check_bind, endpoints_of
 
 _log = logging.getLogger("aiozpat.server")
@@ -77,7 +77,7 @@ class Server:
             name=name or process_name(),
             window_bytes=self._limits.window_bytes,
             options=(options or SocketOptions()).with_queues(QUEUE_MESSAGES),
-            heartbeat=check_heartbeat(heartbeat),
+            heartbeat=heartbeat,
         )
         self._grace = grace
         self._send_tracebacks = send_tracebacks

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiozpat.protocol.records import CODEC, HELLO, VERSIONS, encode
+from aiozpat.protocol.records import CODEC, HEADER_LIMIT, HELLO, VERSIONS, encode
 from aiozpat.transport import SocketOptions
 
 MISSES = 3  # heartbeats without a word make a peer dead
@@ -32,6 +32,12 @@ class LinkSettings:
     options: SocketOptions
     heartbeat: float
 
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.heartbeat <= 3600:
+            raise ValueError(f"heartbeat is between 0.01 and 3600 seconds; got {self.heartbeat!r}")
+        if self.options.max_message_bytes < HEADER_LIMIT:
+            raise ValueError(f"SocketOptions.max_message_bytes of a client or server is at least {HEADER_LIMIT}")
+
     def hello(self, session: bytes, versions: tuple[int, ...] = VERSIONS) -> bytes:
         """The hello record, encoded."""
         limits = {"window": self.window_bytes, "buffer": self.options.max_message_bytes}
@@ -51,10 +57,3 @@ def buffer_of(limits: Mapping[str, int]) -> int:
 def process_name() -> str:
     """A name for this process: the program's and its process id."""
     return f"{Path(sys.argv[0] or 'python').name}:{os.getpid()}"
-
-
-def check_heartbeat(heartbeat: float) -> float:
-    """The heartbeat as it is, or ValueError."""
-    if not 0.01 <= heartbeat <= 3600:
-        raise ValueError(f"heartbeat is between 0.01 and 3600 seconds; got {heartbeat!r}")
-    return heartbeat
