@@ -239,16 +239,19 @@ async def test_a_thread_is_left_alone_and_keeps_its_place_until_it_returns() -> 
 
     @service.method(max_concurrency=1)
     def stuck() -> None:
+        call = aiozpat.current_call()
+        while not call.cancelled:
+            time.sleep(0.001)  # simulated work
+        saw.append(True)
         release.wait(PATIENCE)
-        saw.append(aiozpat.current_call().cancelled)
 
     async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
         with pytest.raises(errors.DeadlineExceeded):
             await client.call("threads.stuck", timeout=0.05)
+        await until(lambda: saw == [True])
         assert server.statistics().running == 1
         release.set()
         await until(lambda: server.statistics().running == 0)
-        assert saw == [True]
 
 
 async def test_a_nested_call_inherits_what_is_left_of_the_deadline(calc: Calc) -> None:
