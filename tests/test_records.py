@@ -17,11 +17,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import aiozpat
 from aiozpat.errors import ProtocolError
 from aiozpat.protocol import records as azp
 
 HERE = Path(__file__).parent
-SPECIFICATION = HERE.parent / "aiozpat" / "protocol" / "README.md"
+SPECIFICATION = Path(aiozpat.__file__).parent / "protocol" / "README.md"
 VECTORS = json.loads((HERE / "vectors" / "azp1.json").read_text(encoding="utf-8"))
 ERRORS = {"NotAzp": azp.NotAzp, "UnknownVersion": azp.UnknownVersion, "ProtocolError": ProtocolError}
 HEAD = b"\xc1\x01"

@@ -98,6 +98,7 @@ class Executor:
                 self.routes[method.name] = Route(method, self._callable(method))
         self._admitting = self.routes
         self.refusing: str | None = None  # why no call is admitted any more
+        self._backlog_bytes = limits.backlog_bytes
         self._max_calls_per_peer = limits.max_calls_per_peer
         self._orphans: dict[int, Job] = {}  # running, of sessions that have ended
         self._watched = False  # whether a call's end concerns others than itself
@@ -305,7 +306,7 @@ class Executor:
                     session = job.session
                     outbox = session.outbox
                     nbytes = outbox.nbytes
-                    if len(record) > _RECORD_LIMIT or nbytes > self._limits.backlog_bytes:
+                    if len(record) > _RECORD_LIMIT or nbytes > self._backlog_bytes:
                         self._too_much(job, len(record))
                     entries = outbox.entries
                     entries[key] = record
@@ -320,9 +321,10 @@ class Executor:
                 raise
         finally:
             if route.gate is None and not self._watched and not self.gate.queue:
-                job.task = None  # whose context refers to the job
-                job.session.calls.pop(job.key, None)
                 self.gate.running -= 1
+                if job.task is not None:  # it is in the tables: an eager task that never suspended is not
+                    job.task = None  # its context refers to the job
+                    job.session.calls.pop(job.key, None)
             else:
                 self._release(job)
 
@@ -371,7 +373,7 @@ class Executor:
         nbytes = len(buffers[0])
         if nbytes > session.peer_buffer_bytes:
             raise ResourceExhausted(f"a result of {nbytes} bytes; the client takes up to {session.peer_buffer_bytes}")
-        if session.outbox.nbytes > self._limits.backlog_bytes:
+        if session.outbox.nbytes > self._backlog_bytes:
             self._too_much(job, 0)
         session.outbox.add_large(job.key, record, buffers)
         self._post(session)
@@ -383,7 +385,7 @@ class Executor:
                 "which travel apart, or in pieces"
             )
         self._notices.note("reply dropped", f"{job.session.label} does not read its replies")
-        raise ResourceExhausted(f"{self._limits.backlog_bytes} bytes of replies wait for this client to read them")
+        raise ResourceExhausted(f"{self._backlog_bytes} bytes of replies wait for this client to read them")
 
     def _fail(self, job: Job, error: BaseException) -> None:
         job.route.errors += 1
