@@ -18,6 +18,7 @@ import zmq
 import zmq.asyncio
 
 import aiozpat
+from aiozpat.cli import plain
 from benchmarks.load import WARM_UP, Ask, drive, percentiles
 
 ANY_PORT = "tcp://127.0.0.1:*"
@@ -41,13 +42,14 @@ async def serve_aiozpat() -> None:
         return data
 
     held = 0
+    never = asyncio.Event()
 
     @service.method
-    async def hold(seconds: float) -> None:
+    async def hold() -> None:
         nonlocal held
         held += 1
         try:
-            await asyncio.sleep(seconds)
+            await never.wait()  # not a sleep: its timer would be the handler's memory, not the library's
         finally:
             held -= 1
 
@@ -185,59 +187,13 @@ def _bind_and_say(socket: zmq.Socket[Any]) -> None:
 # zmq.asyncio, one task a message
 
 
-async def serve_zmq_asyncio() -> None:
-    """A ROUTER that starts a task for each message; each task sends its own reply."""
-    context = zmq.asyncio.Context()
-    socket = context.socket(zmq.ROUTER)
-    _bind_and_say(socket)
-    tasks = set()
-
-    async def handle(frames: list[bytes]) -> None:
-        await socket.send_multipart(frames)
-
-    while True:
-        task = asyncio.create_task(handle(await socket.recv_multipart()))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-
-@contextlib.asynccontextmanager
-async def _zmq_asyncio_client(context: zmq.asyncio.Context, endpoint: str) -> AsyncIterator[Ask]:
-    """A DEALER with a table of futures, as everybody writes it; one frame, since each more costs a pass of Python."""
-    socket = context.socket(zmq.DEALER)
-    _connect(socket, endpoint)
-    futures: dict[bytes, asyncio.Future[bytes]] = {}
-    numbers = iter(range(1 << 62))
-    loop = asyncio.get_running_loop()
-
-    async def receive() -> None:
-        while True:
-            reply = await socket.recv()
-            futures.pop(reply[:8]).set_result(reply[8:])
-
-    async def ask(payload: bytes) -> bytes:
-        number = next(numbers).to_bytes(8, "big")
-        future: asyncio.Future[bytes] = loop.create_future()
-        futures[number] = future
-        await socket.send(number + payload)
-        return await future
-
-    receiver = asyncio.create_task(receive())
-    try:
-        yield ask
-    finally:
-        receiver.cancel()
-        await asyncio.wait({receiver})
-        socket.close()
-
-
 async def load_zmq_asyncio(arguments: argparse.Namespace) -> dict[str, Any]:
     """The same callers as for aiozpat; all sockets share one context."""
     with zmq.asyncio.Context() as context:
         context.max_sockets = 2 * arguments.clients + 64  # the default of 1023 is not enough for many clients
         async with contextlib.AsyncExitStack() as stack:
             asks = [
-                await stack.enter_async_context(_zmq_asyncio_client(context, arguments.endpoint))
+                await stack.enter_async_context(plain.client(context, arguments.endpoint))
                 for _ in range(arguments.clients)
             ]
             return await drive(asks, arguments.in_flight, arguments.seconds, arguments.size)
@@ -313,7 +269,7 @@ def _roles(arguments: argparse.Namespace) -> dict[str, Any] | None:
     if arguments.contender == "aiozpat":
         return run_on(serve_aiozpat() if serving else load_aiozpat(arguments), arguments.loop)  # type: ignore[no-any-return]
     if arguments.contender == "zmq.asyncio":
-        coroutine: Any = serve_zmq_asyncio() if serving else load_zmq_asyncio(arguments)
+        coroutine: Any = plain.serve(partial(print, flush=True)) if serving else load_zmq_asyncio(arguments)
         return run_on(coroutine, arguments.loop)  # type: ignore[no-any-return]
     if arguments.contender == "blocking-multipart":
         return serve_blocking_multipart() if serving else load_blocking(arguments)  # type: ignore[func-returns-value]

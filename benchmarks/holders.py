@@ -16,7 +16,6 @@ import aiozpat
 from benchmarks.contenders import add_process_arguments, aiozpat_clients, prepare_process, run_on
 
 _CALLERS = 256  # calls in flight wherever a number of calls is made
-_HOLD = 600.0  # seconds; the calls are cancelled long before
 _WAIT = 60.0  # seconds for the server to have begun, or ended, all the calls that are held
 _FEW = 10  # clients of the warm-up: enough to load every code path, too few to hide what many cost
 
@@ -37,7 +36,7 @@ async def hold_calls(arguments: argparse.Namespace) -> None:
         await _make_calls(client, arguments.warm_up)
         await _held(client, 0)
         await _say("before", arguments.settle)
-        calls = [asyncio.create_task(client.call("bench.hold", _HOLD)) for _ in range(arguments.in_flight)]
+        calls = [asyncio.create_task(client.call("bench.hold")) for _ in range(arguments.in_flight)]
         try:
             await _held(client, arguments.in_flight)
             await _say("after", arguments.settle)

@@ -1,9 +1,10 @@
 """Level 2: typed request-reply services over AZP/1."""
 
-from aiozpat.rpc.client import Client, ClientState, StateChanges
+from aiozpat.rpc.client import Client
 from aiozpat.rpc.current import Call, current_call
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.server import Server
 from aiozpat.rpc.service import Service
+from aiozpat.rpc.states import ClientState, StateChanges
 
 __all__ = ["Call", "Client", "ClientState", "Limits", "Server", "Service", "StateChanges", "current_call"]

@@ -7,9 +7,7 @@ import logging
 import random
 import time
 import warnings
-from collections import deque
 from collections.abc import Mapping
-from enum import Enum
 from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -26,9 +24,11 @@ from aiozpat.errors import (
 )
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import ClientStatistics
-from aiozpat.rpc.connection import Connection, NeverRan, Phase
+from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
+from aiozpat.rpc.pending import NeverRan, Phase
 from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, process_name
+from aiozpat.rpc.states import ClientState, StateChanges
 from aiozpat.transport import Context, SocketOptions, check_connect
 
 T = TypeVar("T")
@@ -40,15 +40,6 @@ _GOODBYE = 1.0  # seconds for the server to answer our goodbye
 _DECODERS = 1024  # result types remembered
 _YIELD = 64  # notifies between turns of the loop
 _PAUSE_LEAST, _PAUSE_MOST = 0.05, 1.0  # seconds between sessions that did not come about
-
-
-class ClientState(Enum):
-    """Whether calls can be sent."""
-
-    CONNECTING = "connecting"  # no session yet, or the last one broke
-    READY = "ready"  # calls are sent
-    DRAINING = "draining"  # the server goes away; what is in flight ends there
-    CLOSED = "closed"  # the block was left
 
 
 class Client:
@@ -459,42 +450,6 @@ class Client:
             waiting_bytes=sum(connection.outbox.nbytes for connection in connections),
             notices=MappingProxyType(self._notices.counts()),
         )
-
-
-class StateChanges:
-    """The states of a client as they come; a reader that falls behind misses the oldest of them.
-
-    Args:
-        first: The state now.
-        watchers: Where to be told of changes.
-    """
-
-    def __init__(self, first: ClientState, watchers: set[StateChanges]) -> None:
-        self._states: deque[ClientState] = deque([first], maxlen=64)
-        self._wake = asyncio.Event()
-        self._watchers = watchers
-        self._ended = False
-        watchers.add(self)
-
-    def put(self, state: ClientState) -> None:
-        """Take one more state."""
-        self._states.append(state)
-        self._wake.set()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> ClientState:
-        if self._ended:
-            raise StopAsyncIteration
-        while not self._states:
-            self._wake.clear()
-            await self._wake.wait()
-        state = self._states.popleft()
-        if state is ClientState.CLOSED:
-            self._ended = True
-            self._watchers.discard(self)
-        return state
 
 
 def _by_name(args: tuple[Any, ...], params: Mapping[str, Any]) -> dict[str, Any]:

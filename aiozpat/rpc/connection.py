@@ -14,7 +14,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 from typing import Any, NoReturn
 
 import msgspec
@@ -61,6 +60,7 @@ from aiozpat.protocol.records import (
     split,
     split_timeless,
 )
+from aiozpat.rpc.pending import FAILURES, NeverRan, Pending, Phase, failure
 from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, window_of
 from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, SocketKind
 
@@ -72,33 +72,6 @@ _RECORD_LIMIT = HEADER_LIMIT - 1024
 _LONGEST = 86_400 * 20.0  # seconds; more is not sent
 
 _any = msgspec.msgpack.Decoder(dict[str, Any]).decode
-
-
-class Phase(Enum):
-    """How far a session is."""
-
-    CONNECTING = "connecting"
-    READY = "ready"
-    DRAINING = "draining"
-    ENDED = "ended"
-
-
-class NeverRan(Exception):
-    """The call did not run: it never left, or the server is draining; another session may take it."""
-
-    def __init__(self, reason: RpcError) -> None:
-        super().__init__(reason.message)
-        self.reason = reason
-
-
-class Pending(msgspec.Struct, gc=False, eq=False):
-    """A call that waits for its answer."""
-
-    id: int
-    future: asyncio.Future[Any]
-    deadline: float
-    decoder: Decoder
-    method: str
 
 
 class Connection:
@@ -456,8 +429,8 @@ class Connection:
         elif kind is MonitorEventKind.DISCONNECTED and not self.socket.closed:
             self.socket.drain()
             self.end(Unavailable(f"the connection to {self.endpoint} broke"))
-        elif kind in _FAILURES and self.phase is Phase.CONNECTING:
-            self.reason = Unavailable(f"can't connect to {self.endpoint}: {_failure(event)}")
+        elif kind in FAILURES and self.phase is Phase.CONNECTING:
+            self.reason = Unavailable(f"can't connect to {self.endpoint}: {failure(event)}")
 
     def _tick(self) -> None:
         if self.socket.closed:
@@ -518,23 +491,3 @@ class Connection:
             self._flush()
             await asyncio.wait({self._goodbye}, timeout=max(0.0, deadline - _monotonic()))
         self.end(Unavailable("this client was closed"))
-
-
-_FAILURES = {
-    MonitorEventKind.CLOSED,
-    MonitorEventKind.CONNECT_RETRIED,
-    MonitorEventKind.HANDSHAKE_FAILED_NO_DETAIL,
-    MonitorEventKind.HANDSHAKE_FAILED_PROTOCOL,
-    MonitorEventKind.HANDSHAKE_FAILED_AUTH,
-}
-
-
-def _failure(event: MonitorEvent) -> str:
-    """What a monitor event says went wrong, in words."""
-    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_AUTH:
-        return "it refused this client's key"
-    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_PROTOCOL:
-        return "no ZeroMQ handshake: another protocol, or another security mechanism, is spoken there"
-    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_NO_DETAIL:
-        return "the handshake broke off (with CURVE: probably the wrong server key)"
-    return "nobody listens there, or it does not answer; trying again"

@@ -7,7 +7,6 @@ import logging
 import math
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -26,14 +25,11 @@ from aiozpat.errors import (
     ResourceExhausted,
     RpcError,
     StatusCode,
-    Unimplemented,
 )
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.admission import Decision, Gate
 from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.records import (
-    ERROR,
-    HEADER_LIMIT,
     REFUSED,
     REPLY,
     Buffer,
@@ -43,6 +39,7 @@ from aiozpat.protocol.records import (
     encode,
 )
 from aiozpat.rpc.current import Job, current_job
+from aiozpat.rpc.failures import RECORD_BYTES, error_record, internal, unimplemented
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.route import Route, positional
 from aiozpat.rpc.service import Method, Service
@@ -50,9 +47,7 @@ from aiozpat.rpc.session import Session
 
 _log = logging.getLogger("aiozpat.server")
 _EAGER = sys.version_info >= (3, 12)  # a handler that never suspends then ends inside its task's constructor
-_RECORD_LIMIT = HEADER_LIMIT - 1024  # leaves room for what travels in the same message
 _UNFIT = (*DECODE_ERRORS, InvalidArgument)
-_TEXT_LIMIT = 8192  # characters of an error's message
 FLUSH_AT = 64  # replies that leave at once; waiting for more would make both sides take turns
 _monotonic = time.monotonic
 Task = asyncio.Task
@@ -226,18 +221,11 @@ class Executor:
         if self.refusing is not None:
             self._refuse(session, key, StatusCode.UNAVAILABLE, self.refusing)
         elif method not in self.routes:
-            self._answer_error(session, key, self._unimplemented(method))
+            self._answer_error(session, key, unimplemented(method, self.routes))
         else:
             limit = self._limits.max_calls_per_peer
             text = f"{limit} calls of this client are in flight (max_calls_per_peer)"
             self._refuse(session, key, StatusCode.RESOURCE_EXHAUSTED, text)
-
-    def _unimplemented(self, method: str) -> RpcError:
-        service, _, short = method[:200].rpartition(".")
-        known = [name for name in self.routes if name.rpartition(".")[0] == service]
-        if known:
-            return Unimplemented(f"service {service!r} has no method {short!r}; it has {', '.join(known[:20])}")
-        return Unimplemented(f"no service {service!r} here for {method[:200]!r}")
 
     def _queue(self, job: Job) -> None:
         """Admit a call where there is a method's limit, or where the server's is reached."""
@@ -306,7 +294,7 @@ class Executor:
                     session = job.session
                     outbox = session.outbox
                     nbytes = outbox.nbytes
-                    if len(record) > _RECORD_LIMIT or nbytes > self._backlog_bytes:
+                    if len(record) > RECORD_BYTES or nbytes > self._backlog_bytes:
                         self._too_much(job, len(record))
                     entries = outbox.entries
                     entries[key] = record
@@ -379,9 +367,9 @@ class Executor:
         self._post(session)
 
     def _too_much(self, job: Job, nbytes: int) -> NoReturn:
-        if nbytes > _RECORD_LIMIT:
+        if nbytes > RECORD_BYTES:
             raise ResourceExhausted(
-                f"a result of {nbytes} bytes is over the limit of {_RECORD_LIMIT}; return large data as bytes, "
+                f"a result of {nbytes} bytes is over the limit of {RECORD_BYTES}; return large data as bytes, "
                 "which travel apart, or in pieces"
             )
         self._notices.note("reply dropped", f"{job.session.label} does not read its replies")
@@ -398,29 +386,11 @@ class Executor:
         elif isinstance(error, RpcError) and not error.from_call:
             answer = error
         else:
-            answer = self._internal(job, error)
+            answer = internal(job.route.name, error, self._send_tracebacks)
         self._answer_error(job.session, job.key, answer)
 
-    def _internal(self, job: Job, error: BaseException) -> RpcError:
-        _log.error("%s failed", job.route.name, exc_info=error)
-        details: dict[str, Any] = {"type": type(error).__name__}
-        if isinstance(error, RpcError):
-            details["cause"] = {"code": int(error.code), "message": error.message}
-        if self._send_tracebacks:
-            details["traceback"] = "".join(traceback.format_exception(error))[-_TEXT_LIMIT:]
-        return Internal(f"{type(error).__name__}: {error}", details=details)
-
     def _answer_error(self, session: Session, key: int, error: RpcError) -> None:
-        message = error.message[:_TEXT_LIMIT]
-        try:
-            record = encode((ERROR, key, 0, int(error.code), message, error.details))
-        except ENCODE_ERRORS:
-            record = b""
-        if not 0 < len(record) <= _RECORD_LIMIT:
-            _log.warning("the details of an error can't be sent: %r", error)
-            message = message.encode("utf-8", "replace").decode()
-            record = encode((ERROR, key, 0, int(error.code), message, {}))
-        self._put(session, key, record)
+        self._put(session, key, error_record(key, error))
 
     def _put(self, session: Session, key: int, record: bytes) -> None:
         if key > 0 and not session.ending:

@@ -1,0 +1,57 @@
+"""What a caller is told of a call that failed on the server."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+from aiozpat.codec import ENCODE_ERRORS
+from aiozpat.errors import Internal, RpcError, Unimplemented
+from aiozpat.protocol.records import ERROR, HEADER_LIMIT, encode
+
+_log = logging.getLogger("aiozpat.server")
+
+RECORD_BYTES = HEADER_LIMIT - 1024  # of one record; leaves room for what travels in the same message
+_TEXT_LIMIT = 8192  # characters of an error's message
+
+
+def internal(method: str, error: BaseException, with_traceback: bool) -> RpcError:
+    """The error for an exception that the handler did not choose; the exception itself is logged here.
+
+    Args:
+        method: The full name.
+        error: What the handler raised.
+        with_traceback: Whether the caller may see where.
+    """
+    _log.error("%s failed", method, exc_info=error)
+    details: dict[str, Any] = {"type": type(error).__name__}
+    if isinstance(error, RpcError):
+        details["cause"] = {"code": int(error.code), "message": error.message}
+    if with_traceback:
+        details["traceback"] = "".join(traceback.format_exception(error))[-_TEXT_LIMIT:]
+    return Internal(f"{type(error).__name__}: {error}", details=details)
+
+
+def unimplemented(method: str, known: Iterable[str]) -> RpcError:
+    """The error for a method that there is not, with those that there are."""
+    service, _, short = method[:200].rpartition(".")
+    siblings = [name for name in known if name.rpartition(".")[0] == service]
+    if siblings:
+        return Unimplemented(f"service {service!r} has no method {short!r}; it has {', '.join(siblings[:20])}")
+    return Unimplemented(f"no service {service!r} here for {method[:200]!r}")
+
+
+def error_record(key: int, error: RpcError) -> bytes:
+    """The record that carries an error; without its details where these can't be sent."""
+    message = error.message[:_TEXT_LIMIT]
+    try:
+        record = encode((ERROR, key, 0, int(error.code), message, error.details))
+    except ENCODE_ERRORS:
+        record = b""
+    if 0 < len(record) <= RECORD_BYTES:
+        return record
+    _log.warning("the details of an error can't be sent: %r", error)
+    message = message.encode("utf-8", "replace").decode()
+    return encode((ERROR, key, 0, int(error.code), message, {}))

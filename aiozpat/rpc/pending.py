@@ -1,0 +1,60 @@
+"""A session's phases, a call that waits for its answer, and what can be in the way of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from aiozpat.codec import Decoder
+from aiozpat.errors import RpcError
+from aiozpat.transport import MonitorEvent, MonitorEventKind
+
+
+class Phase(Enum):
+    """How far a session is."""
+
+    CONNECTING = "connecting"
+    READY = "ready"
+    DRAINING = "draining"
+    ENDED = "ended"
+
+
+class NeverRan(Exception):
+    """The call did not run: it never left, or the server is draining; another session may take it."""
+
+    def __init__(self, reason: RpcError) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
+
+
+class Pending(msgspec.Struct, gc=False, eq=False):
+    """A call that waits for its answer."""
+
+    id: int
+    future: asyncio.Future[Any]
+    deadline: float
+    decoder: Decoder
+    method: str
+
+
+FAILURES = {
+    MonitorEventKind.CLOSED,
+    MonitorEventKind.CONNECT_RETRIED,
+    MonitorEventKind.HANDSHAKE_FAILED_NO_DETAIL,
+    MonitorEventKind.HANDSHAKE_FAILED_PROTOCOL,
+    MonitorEventKind.HANDSHAKE_FAILED_AUTH,
+}
+
+
+def failure(event: MonitorEvent) -> str:
+    """What a monitor event says went wrong, in words."""
+    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_AUTH:
+        return "it refused this client's key"
+    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_PROTOCOL:
+        return "no ZeroMQ handshake: another protocol, or another security mechanism, is spoken there"
+    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_NO_DETAIL:
+        return "the handshake broke off (with CURVE: probably the wrong server key)"
+    return "nobody listens there, or it does not answer; trying again"
