@@ -68,6 +68,10 @@ class Endpoint:
         self._notices = Notices(_log)
         self._sent = 0
         self._received = 0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make what a subclass keeps beside the socket."""
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open" if self._socket is not None else "new"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Generic, Self, TypeVar
 
 from aiozpat.endpoints.base import INBOX_LIMIT, Endpoint
 from aiozpat.endpoints.inbox import Inbox
 from aiozpat.errors import Closed
-from aiozpat.transport import Context, SocketOptions
 
 M = TypeVar("M")
 
@@ -16,16 +14,7 @@ M = TypeVar("M")
 class Receiver(Endpoint, Generic[M]):
     """An endpoint that receives; arguments as for `Endpoint`."""
 
-    def __init__(
-        self,
-        *,
-        bind: str | Iterable[str] | None = None,
-        connect: str | Iterable[str] | None = None,
-        linger: float = 1.0,
-        options: SocketOptions | None = None,
-        context: Context | None = None,
-    ) -> None:
-        super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
+    def _prepare(self) -> None:
         self._inbox: Inbox[M] = Inbox(INBOX_LIMIT, self._pause, self._resume)
 
     async def recv(self, timeout: float | None = None) -> M:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 
 from aiozpat.endpoints.base import Endpoint
 from aiozpat.endpoints.inbox import Inbox
 from aiozpat.endpoints.line import Line
 from aiozpat.errors import AddressInUse, Closed, TimedOut
 from aiozpat.message import FrameLike, Message, to_frames
-from aiozpat.transport import Context, SocketKind, SocketOptions
+from aiozpat.transport import SocketKind
 
 _REBIND = 0.02  # seconds between tries to bind again: libzmq closes the old socket in the background
 
@@ -34,16 +33,7 @@ class Requester(Endpoint):
 
     _kind = SocketKind.REQ
 
-    def __init__(
-        self,
-        *,
-        bind: str | Iterable[str] | None = None,
-        connect: str | Iterable[str] | None = None,
-        linger: float = 1.0,
-        options: SocketOptions | None = None,
-        context: Context | None = None,
-    ) -> None:
-        super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
+    def _prepare(self) -> None:
         self._turn = asyncio.Lock()
         self._line = Line()
         self._inbox: Inbox[Message] = Inbox(1, _nothing, _nothing)

@@ -27,16 +27,8 @@ class Responder(Receiver[Request]):
 
     _kind = SocketKind.ROUTER
 
-    def __init__(
-        self,
-        *,
-        bind: str | Iterable[str] | None = None,
-        connect: str | Iterable[str] | None = None,
-        linger: float = 1.0,
-        options: SocketOptions | None = None,
-        context: Context | None = None,
-    ) -> None:
-        super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
+    def _prepare(self) -> None:
+        super()._prepare()
         self._lines: dict[bytes, Line] = {}  # of senders that wait, by peer
         self._retry: asyncio.TimerHandle | None = None
         self._serving = False
