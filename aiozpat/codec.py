@@ -16,7 +16,7 @@ import msgspec
 from aiozpat.errors import InvalidArgument
 from aiozpat.protocol.records import BUFFER_EXT, BUFFER_THRESHOLD, Buffer
 
-ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError)
+ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError, BufferError)
 DECODE_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 BUFFER_TYPES = frozenset((bytes, bytearray, memoryview))

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 __all__ = [
@@ -131,11 +132,13 @@ class RpcError(AiozpatError):
 
     code: ClassVar[StatusCode] = StatusCode.UNKNOWN
     from_call: bool = False  # it came off the wire: leaking out of a handler, it becomes Internal
+    message: str = ""  # of the class too, for a subclass whose __init__ does not call this one
+    details: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, message: str = "", *, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.message = message
-        self.details: dict[str, Any] = dict(details or {})
+        self.message = str(message)
+        self.details = dict(details or {})
 
     def __str__(self) -> str:
         return self.message

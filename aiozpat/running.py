@@ -27,7 +27,8 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
         What the coroutine returns.
     """
     thresholds = gc.get_threshold()
-    gc.set_threshold(max(thresholds[0], _GC_THRESHOLD), *thresholds[1:])
+    if thresholds[0]:  # 0: somebody switched it off
+        gc.set_threshold(max(thresholds[0], _GC_THRESHOLD), *thresholds[1:])
     try:
         with asyncio.Runner(debug=debug, loop_factory=loop_factory()) as runner:
             return runner.run(main)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -389,6 +392,162 @@ async def test_without_grace_running_calls_end_as_cancelled(calc: Calc) -> None:
         with pytest.raises((errors.Unavailable, errors.Cancelled)):
             await running
         assert calc.cancelled == [1]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"metadata": {"k": 5}}, {"metadata": {5: "k"}}, {"method": 5}, {"method": b"calc.add"}]
+)
+async def test_one_callers_mistake_is_nobody_elses(calc: Calc, wrong: dict[str, Any]) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        other = asyncio.create_task(client.call("calc.hold", 1))
+        await until(lambda: calc.started == [1])
+        with pytest.raises(errors.InvalidArgument):
+            await client.call(wrong.get("method", "calc.add"), 1, metadata=wrong.get("metadata"))
+        calc.gate.set()
+        assert await other == 1
+
+
+async def test_whatever_a_handler_raises_is_answered() -> None:
+    service = aiozpat.Service("odd")
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    class Rootless(errors.NotFound):
+        def __init__(self) -> None:
+            """Never calls the base's."""
+
+    kinds: dict[str, Callable[[], BaseException]] = {
+        "number": lambda: errors.NotFound(42),  # type: ignore[arg-type]  # that is the point
+        "bytes": lambda: errors.NotFound(b"x"),  # type: ignore[arg-type]  # as above
+        "mute": Mute,
+        "rootless": Rootless,
+    }
+
+    @service.method
+    async def fail(kind: str) -> None:
+        raise kinds[kind]()
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, timeout=PATIENCE) as client:
+        for kind in kinds:
+            with pytest.raises(errors.Internal if kind == "mute" else errors.NotFound):
+                await client.call("odd.fail", kind)
+
+
+@dataclass
+class Picky:
+    """A type whose own validation raises something odd."""
+
+    value: int
+
+    def __post_init__(self) -> None:
+        if self.value < 0:
+            raise KeyError(self.value)
+
+
+async def test_a_types_own_validation_reaches_its_caller_alone() -> None:
+    service = aiozpat.Service("picky")
+
+    @service.method
+    async def take(value: Picky) -> int:
+        return value.value
+
+    @service.method
+    async def give(value: int) -> dict[str, int]:
+        return {"value": value}
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, timeout=PATIENCE) as client:
+        with pytest.raises(errors.InvalidArgument):
+            await client.call("picky.take", {"value": -1})
+        with pytest.raises(errors.Internal, match="not what was asked for"):
+            await client.call("picky.give", -1, result_type=Picky)
+        assert await client.call("picky.give", 1, result_type=Picky) == Picky(1)
+
+
+async def test_context_variables_of_one_call_are_not_seen_by_another() -> None:
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+    service = aiozpat.Service("context")
+
+    @service.method
+    async def whoami(name: str) -> str:
+        before = user.get()
+        user.set(name)
+        await asyncio.sleep(0)
+        return before
+
+    async with (
+        Server(service, bind=LOOPBACK) as server,
+        Client(server.endpoint) as one,
+        Client(server.endpoint) as two,
+    ):
+        for _ in range(20):
+            calls = [client.call("context.whoami", "alice") for client in (one, two) for _ in range(50)]
+            assert set(await asyncio.gather(*calls)) == {"nobody"}
+
+
+async def test_services_work_over_inproc(calc: Calc) -> None:
+    async with (
+        aiozpat.Context() as context,
+        Server(calc.service, bind="inproc://calc", context=context),
+        Client("inproc://calc", context=context) as client,
+    ):
+        assert await client.call("calc.add", 1, 2) == 3
+
+
+async def test_a_second_close_waits_for_the_first(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        running = asyncio.create_task(client.call("calc.hold", 1))
+        await until(lambda: calc.started == [1])
+        closing = asyncio.create_task(server.close(grace=PATIENCE))
+        again = asyncio.create_task(server.close())
+        await until(lambda: client.state is not ClientState.READY)
+        assert not again.done()
+        calc.gate.set()
+        assert await running == 1
+        await asyncio.gather(closing, again)
+
+
+async def test_a_notification_that_fails_is_counted(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        await client.notify("calc.nope")
+        await client.notify("calc.add", "one")
+        await until(lambda: server.statistics().notices.get("notification failed") == 2)
+
+
+async def test_a_plain_function_whose_caller_gave_up_before_it_had_a_thread_never_runs() -> None:
+    service = aiozpat.Service("threads")
+    release = threading.Event()
+    ran: list[int] = []
+
+    @service.method
+    def work(number: int) -> None:
+        ran.append(number)
+        release.wait(PATIENCE)
+
+    limits = aiozpat.Limits(max_threads=1)
+    async with Server(service, bind=LOOPBACK, limits=limits) as server, Client(server.endpoint) as client:
+        first = asyncio.create_task(client.call("threads.work", 1))
+        await until(lambda: ran == [1])
+        second = asyncio.create_task(client.call("threads.work", 2))
+        await until(lambda: server.statistics().running == 2)
+        second.cancel()
+        await asyncio.wait({second})
+        third = asyncio.create_task(client.call("threads.work", 3))
+        await until(lambda: server.statistics().running == 3)
+        release.set()
+        await asyncio.gather(first, third)
+        assert ran == [1, 3]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+async def test_a_call_without_time_is_never_sent(calc: Calc, timeout: float) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        await client.ready()
+        with pytest.raises(errors.DeadlineExceeded):
+            await client.call("calc.hold", 1, timeout=timeout)
+        assert await client.call("calc.add", 1, 2) == 3
+        assert calc.started == []
 
 
 async def test_misuse_is_told_what_to_do(calc: Calc) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -63,7 +65,8 @@ class Child:
         Raises:
             AiozpatError: It ended instead.
         """
-        line = await self._readline()
+        async with asyncio.timeout(_PATIENCE / 1000):
+            line = await self._readline()
         if not line:
             raise AiozpatError(f"{' '.join(self._arguments[1:4])} ended without a word")
         return line
@@ -72,6 +75,16 @@ class Child:
         if self._process is None or self._process.stdout is None:
             return ""
         return (await self._process.stdout.readline()).decode().strip()
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it does, however that ends: it holds our standard input open."""
+
+    def wait() -> None:
+        sys.stdin.read()
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _say(number: int, milliseconds: int, what: str) -> None:
@@ -144,6 +157,7 @@ def main(role: str, endpoint: str = "", *work: str) -> None:
     """Play one role."""
     milliseconds = [int(each) for each in work]
     if role == "server":
+        end_with_parent()
         run(serve())
         return
     print("ready", flush=True)

@@ -12,7 +12,7 @@ from functools import partial
 import zmq.asyncio
 
 from aiozpat.cli import plain
-from aiozpat.cli.children import ANY_PORT, Child
+from aiozpat.cli.children import ANY_PORT, Child, end_with_parent
 from aiozpat.rpc import Client, Server, Service
 from aiozpat.running import run
 
@@ -102,6 +102,7 @@ def _say(line: str) -> None:
 
 def main(role: str, name: str, endpoint: str = "") -> None:
     """Play one side of one contender."""
+    end_with_parent()
     if role == "client":
         run(_load(name, endpoint))
     elif name == "aiozpat":

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import ClassVar, Self
@@ -14,10 +14,11 @@ from typing import ClassVar, Self
 from aiozpat.errors import Closed, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import EndpointStatistics
-from aiozpat.transport import Context, Socket, SocketKind, SocketOptions, check_bind, check_connect, endpoints_of
+from aiozpat.transport import Context, Frame, Socket, SocketKind, SocketOptions, check_bind, check_connect, endpoints_of
 
 _log = logging.getLogger("aiozpat.endpoints")
 INBOX_LIMIT = 1000
+MAX_FRAMES = 65_536  # of one message; a longer one is dropped and counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Endpoint:
         self._context: Context | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._ended = asyncio.Event()
         self._notices = Notices(_log)
         self._sent = 0
         self._received = 0
@@ -108,7 +110,8 @@ class Endpoint:
             InvalidEndpoint: Not an address of this machine.
             AddressInUse: Somebody else listens there.
         """
-        bound = self._usable().bind(endpoint)
+        socket = self._usable()
+        bound = endpoint if socket.closed else socket.bind(endpoint)
         self._addresses.append(Address(bound, True))
         return bound
 
@@ -118,7 +121,9 @@ class Endpoint:
         Raises:
             InvalidEndpoint: Not an address that can be connected to.
         """
-        self._usable().connect(endpoint)
+        socket = self._usable()
+        if not socket.closed:  # a Requester's is, for a moment after a timeout
+            socket.connect(endpoint)
         self._addresses.append(Address(endpoint, False))
 
     async def __aenter__(self) -> Self:
@@ -148,11 +153,13 @@ class Endpoint:
             self._options,
             on_readable=self._on_readable,
             on_writable=self._on_writable,
+            max_frames=MAX_FRAMES,
         )
         try:
-            for address in self._addresses:
+            for number, address in enumerate(self._addresses):
                 if address.is_bind:
-                    socket.bind(address.endpoint)
+                    # Should the socket be opened again, its peers look for it on the port that it had.
+                    self._addresses[number] = Address(socket.bind(address.endpoint), True)
                 else:
                     socket.connect(address.endpoint)
         except BaseException:
@@ -166,12 +173,20 @@ class Endpoint:
         Whoever waits to receive or to send gets `Closed`.
         """
         socket, context = self._socket, self._context
-        if self._closed or socket is None or context is None:
+        if socket is None or context is None:
+            return
+        if asyncio.get_running_loop() is not self._loop:
+            raise UsageError(f"{self!r} belongs to another event loop; close it there")
+        if self._closed:
+            await self._ended.wait()
             return
         self._closed = True
-        self._on_close(f"{self!r} is closed")
-        socket.detach(self._linger)
-        await context.release()
+        try:
+            self._on_close(f"{self!r} is closed")
+            socket.detach(self._linger)
+            await context.release()
+        finally:
+            self._ended.set()
 
     def _usable(self) -> Socket:
         """The socket, if this endpoint may be used here and now."""
@@ -192,6 +207,13 @@ class Endpoint:
             waiting=self._waiting(),
             notices=MappingProxyType(self._notices.counts()),
         )
+
+    def _too_long(self, frames: Sequence[Frame]) -> bool:
+        """Whether a message has more frames than are kept of one; it is dropped and counted then."""
+        if len(frames) <= MAX_FRAMES:
+            return False
+        self._notices.note("message dropped", f"it had more than {MAX_FRAMES} frames")
+        return True
 
     def _waiting(self) -> int:
         raise NotImplementedError

@@ -76,14 +76,16 @@ class Dealer(Receiver[Message]):
         socket = self._socket
         if self._closed or socket is None:
             raise Closed(f"{self!r} is closed")
-        sent = socket.send_frames(parts)
-        socket.look()
+        try:
+            sent = socket.send_frames(parts)
+        finally:
+            socket.look()  # also after a failure: it may have consumed the FD's edge
         self._sent += sent
         return sent
 
     def _on_readable(self) -> None:
         frames = self._socket.receive() if self._socket is not None else None
-        if frames is None:
+        if frames is None or self._too_long(frames):
             return
         self._received += 1
         parts = [frame.bytes for frame in frames]

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from aiozpat.endpoints.line import within
 from aiozpat.errors import Closed, TimedOut
 
 M = TypeVar("M")
@@ -55,10 +56,14 @@ class Inbox(Generic[M]):
                 waiter.set_result(None)
                 return
 
+    def clear(self) -> None:
+        """Forget what nobody has taken."""
+        self._messages.clear()
+
     def close(self, reason: str) -> None:
         """Give out no message any more; receivers get `Closed`."""
         self._closed = reason
-        self._messages.clear()
+        self.clear()
         while self._waiters:
             self._wake_one()
 
@@ -94,7 +99,7 @@ class Inbox(Generic[M]):
             await self._wait()
             return
         try:
-            async with asyncio.timeout(timeout):
+            async with within(timeout):
                 await self._wait()
         except TimeoutError:
             raise TimedOut(f"no message within {timeout} s") from None

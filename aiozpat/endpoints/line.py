@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 
 from aiozpat.errors import TimedOut
+
+_LONGEST = 86_400 * 365.0  # seconds; timers of loops end somewhere
+
+
+def within(timeout: float) -> asyncio.Timeout:
+    """`asyncio.timeout`, for numbers only: not-a-number would take down the loop.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if math.isnan(timeout):
+        raise ValueError("timeout is a number of seconds, or None; got not-a-number")
+    return asyncio.timeout(min(timeout, _LONGEST))
 
 
 class Line:
@@ -45,7 +59,7 @@ class Line:
             await self._wait(attempt)
             return
         try:
-            async with asyncio.timeout(timeout):
+            async with within(timeout):
                 await self._wait(attempt)
         except TimeoutError:
             raise TimedOut(f"no connected peer had room within {timeout} s; nothing was sent") from None

@@ -6,7 +6,7 @@ import asyncio
 
 from aiozpat.endpoints.base import Endpoint
 from aiozpat.endpoints.inbox import Inbox
-from aiozpat.endpoints.line import Line
+from aiozpat.endpoints.line import Line, within
 from aiozpat.errors import AddressInUse, Closed, TimedOut
 from aiozpat.message import FrameLike, Message, to_frames
 from aiozpat.transport import SocketKind
@@ -55,15 +55,15 @@ class Requester(Endpoint):
         if timeout is None:
             return await self._in_turn(parts)
         try:
-            async with asyncio.timeout(timeout):
+            async with within(timeout):
                 return await self._in_turn(parts)
         except TimeoutError:
             raise TimedOut(f"no reply from {', '.join(self.endpoints)} within {timeout} s") from None
 
     async def _in_turn(self, parts: list[bytes]) -> Message:
         async with self._turn:
-            if self._socket is None or self._socket.closed:
-                await self._reopen()
+            while self._usable().closed and not self._reopen():  # noqa: ASYNC110 - libzmq does not tell when it is free
+                await asyncio.sleep(_REBIND)
             await self._line.send(lambda: self._try(parts), None)
             try:
                 return await self._inbox.take(None)
@@ -75,31 +75,32 @@ class Requester(Endpoint):
         socket = self._socket
         if self._closed or socket is None:
             raise Closed(f"{self!r} is closed")
-        sent = socket.send_frames(parts)
-        socket.look()
+        try:
+            sent = socket.send_frames(parts)
+        finally:
+            socket.look()  # also after a failure: it may have consumed the FD's edge
         self._sent += sent
         return sent
 
     def _abandon(self) -> None:
         """The reply of the request that was sent is not wanted any more: nor is the socket that would get it."""
-        if self._socket is not None:
+        self._inbox.clear()  # where it may be already
+        if self._socket is not None and not self._closed:
             self._socket.detach(0)
+            self._reopen()
 
-    async def _reopen(self) -> None:
-        if self._context is None:
-            raise Closed(f"{self!r} is closed")
-        while True:
-            self._usable()
+    def _reopen(self) -> bool:
+        """Make a new socket; False while the old one still holds the address."""
+        if self._context is not None:
             try:
                 self._socket = self._open(self._context)
             except AddressInUse:
-                await asyncio.sleep(_REBIND)
-            else:
-                return
+                return False
+        return True
 
     def _on_readable(self) -> None:
         frames = self._socket.receive() if self._socket is not None else None
-        if frames is not None:
+        if frames is not None and not self._too_long(frames):
             self._received += 1
             self._inbox.put(Message([frame.bytes for frame in frames]))
 

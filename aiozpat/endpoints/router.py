@@ -85,8 +85,10 @@ class Responder(Receiver[Request]):
         socket = self._socket
         if self._closed or socket is None:
             raise Closed(f"{self!r} is closed")
-        sent = socket.send_frames(frames)
-        socket.look()
+        try:
+            sent = socket.send_frames(frames)
+        finally:
+            socket.look()  # also after a failure: it may have consumed the FD's edge
         self._sent += sent
         if not sent and self._retry is None and self._loop is not None:
             self._retry = self._loop.call_later(_RETRY, self._on_retry)
@@ -111,6 +113,8 @@ class Responder(Receiver[Request]):
         if received is None:
             return
         identity, frames = received
+        if self._too_long(frames):
+            return
         self._received += 1
         request = self._request(identity, [frame.bytes for frame in frames])
         if request is not None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from aiozpat.endpoints.request import Request
-from aiozpat.errors import Closed, PeerUnreachable, TimedOut, UsageError
+from aiozpat.errors import Cancelled, Closed, PeerUnreachable, TimedOut, UsageError
 from aiozpat.message import Payload, payload_frames
 from aiozpat.observability.notices import Notices
 
@@ -50,6 +50,7 @@ class Serving:
         self._on_error = on_error
         self._notices = notices
         self._slots = asyncio.Semaphore(max_concurrency)
+        self._ending = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -72,6 +73,7 @@ class Serving:
             await self._end()
 
     async def _end(self) -> None:
+        self._ending = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -91,6 +93,10 @@ class Serving:
             return None if answer is None else payload_frames(answer)
         except Exception as error:
             return self._failed(request, error)
+        except asyncio.CancelledError:
+            if self._ending:
+                raise
+            return self._failed(request, Cancelled("the handler cancelled itself"))
 
     def _failed(self, request: Request, error: Exception) -> list[bytes] | None:
         """Log, count, and find an answer: a REQ peer would wait for ever."""

@@ -93,9 +93,13 @@ class Outbox:
         """Answer a ping; only the last one counts, so a flood of pings makes no queue."""
         self._pong = token
 
-    def on_ack(self, received: int) -> None:
-        """Take the peer's word for how much it has read; never more than was sent, never less than before."""
-        self.acked = max(self.acked, min(received, self.sent))
+    def on_ack(self, received: int) -> bool:
+        """Take the peer's word for how much it has read, never more than was sent; whether that is news."""
+        acked = min(received, self.sent)
+        if acked <= self.acked:
+            return False
+        self.acked = acked
+        return True
 
     def resize(self, window: int) -> None:
         """Keep to the window that both sides have agreed on."""

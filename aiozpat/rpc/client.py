@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, overload
+from weakref import WeakSet
 
 from aiozpat.codec import Decoder
 from aiozpat.errors import (
+    AiozpatError,
     Closed,
     DeadlineExceeded,
     ResourceExhausted,
@@ -81,9 +83,12 @@ class Client:
         context: Context | None = None,
     ) -> None:
         self._endpoint = check_connect(endpoint)
-        for what, value in (("timeout", timeout), ("max_in_flight", max_in_flight), ("window_bytes", window_bytes)):
-            if not value > 0:
-                raise ValueError(f"{what} is a positive number; got {value!r}")
+        numbers = {"max_in_flight": max_in_flight, "window_bytes": window_bytes, "backlog_bytes": backlog_bytes}
+        for what, value in numbers.items():
+            if value != int(value) or not 0 < value < 2**53:
+                raise ValueError(f"{what} is a whole number above 0; got {value!r}")
+        if not timeout > 0:
+            raise ValueError(f"timeout is a number of seconds above 0; got {timeout!r}")
         self._timeout = timeout
         self._wait_for_ready = wait_for_ready
         self._settings = LinkSettings(
@@ -103,7 +108,8 @@ class Client:
         self._current: Connection | None = None  # the newest, whatever its phase
         self._usable: Connection | None = None  # the one that takes calls now
         self._leaving: set[Connection] = set()  # draining, while a newer one takes over
-        self._watchers: set[StateChanges] = set()
+        self._watchers: WeakSet[StateChanges] = WeakSet()
+        self._ended = asyncio.Event()
         self._changed: asyncio.Event | None = None
         self._state = ClientState.CONNECTING
         self._calls = 0
@@ -157,7 +163,12 @@ class Client:
     async def close(self) -> None:
         """Say goodbye to the server and close; calls in flight end with `Unavailable`. Closing twice is harmless."""
         supervisor, context = self._supervisor, self._context
-        if supervisor is None or context is None or self._state is ClientState.CLOSED:
+        if supervisor is None or context is None:
+            return
+        if asyncio.get_running_loop() is not self._loop:
+            raise UsageError(f"{self!r} belongs to another event loop; close it there")
+        if self._state is ClientState.CLOSED:
+            await self._ended.wait()
             return
         self._usable = None
         self._set_state(ClientState.CLOSED)
@@ -168,7 +179,10 @@ class Client:
         finally:
             for connection in self._connections():
                 connection.end(Unavailable("this client was closed"))
-            await context.release()
+            try:
+                await context.release()
+            finally:
+                self._ended.set()
 
     def _connections(self) -> set[Connection]:
         return self._leaving if self._current is None else {*self._leaving, self._current}
@@ -198,7 +212,10 @@ class Client:
             # Jitter: a server that returns should not meet all its clients at one moment.
             pause = min(pause * 2, _PAUSE_MOST) if _monotonic() - opened < _PAUSE_MOST else _PAUSE_LEAST
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - not for secrets
-            connection = self._connect(self._context)
+            try:
+                connection = self._connect(self._context)
+            except AiozpatError as error:
+                self._notices.note("no socket", str(error))
 
     def _on_phase(self, connection: Connection) -> None:
         """A session came about, is to be left, or has ended."""
@@ -327,7 +344,7 @@ class Client:
                 if connection is None or get_ident() != self._thread:
                     connection = await self._connection(deadline, wait_for_ready)
                     now = _monotonic()
-                if deadline <= now:
+                if not deadline > now:  # not a number, too
                     raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
                 self._calls += 1
                 pending = connection.start(method, values, deadline, deadline - now, decoder, metadata)
@@ -381,7 +398,7 @@ class Client:
         if connection is None or get_ident() != self._thread:
             connection = await self._connection(deadline, wait_for_ready)
         left = deadline - _monotonic()
-        if left <= 0:
+        if not left > 0:
             raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
         connection.notify(method, values, left, metadata)
         if not self._calls % _YIELD:

@@ -14,11 +14,12 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from typing import Any, NoReturn
 
 import msgspec
 
-from aiozpat.codec import BUFFER_TYPES, DECODE_ERRORS, ENCODE_ERRORS, Decoder, extract, is_large
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Decoder, extract, is_large
 from aiozpat.errors import (
     DeadlineExceeded,
     Internal,
@@ -104,6 +105,7 @@ class Connection:
         self.calls: dict[int, Pending] = {}
         self.outbox = Outbox(settings.window_bytes)
         self._loop = asyncio.get_running_loop()
+        self._variables = copy_context()  # not those of whichever task calls first
         self._create_future = self._loop.create_future
         self._call_soon = self._loop.call_soon
         self._settings = settings
@@ -116,6 +118,7 @@ class Connection:
         self._token = 0
         self._peer_buffer_bytes = 0
         self._flushing = False
+        self._blocked = False  # the socket took no more
         self._goodbye: asyncio.Future[None] | None = None
         self._next_scan = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -125,7 +128,8 @@ class Connection:
             SocketKind.DEALER,
             settings.options,
             on_readable=self._on_readable,
-            on_writable=self._flush,
+            on_writable=self._on_writable,
+            max_frames=1 + BUFFER_LIMIT,
             on_event=self._on_event,
         )
         self._ticker: asyncio.TimerHandle | None = None
@@ -134,6 +138,8 @@ class Connection:
         except BaseException:
             self.socket.detach(0)
             raise
+        if endpoint.startswith("inproc://"):  # it has no handshake, and no events
+            self._loop.call_soon(self._greet)
 
     # Calls
 
@@ -166,7 +172,7 @@ class Connection:
             self._flush()
         elif not self._flushing:
             self._flushing = True
-            self._call_soon(self._flush)
+            self._call_soon(self._flush, context=self._variables)
         return call
 
     def notify(self, method: str, params: Any, timeout: float, metadata: Mapping[str, str] | None) -> None:
@@ -185,11 +191,13 @@ class Connection:
                 params, buffers = self._extract(params)
                 break
         milliseconds = int(timeout * 1000) + 1 if timeout < _LONGEST else int(_LONGEST * 1000)
+        if type(method) is not str:
+            raise InvalidArgument(f"a method's name is text such as 'calc.add'; got {method!r}")
         try:
             if metadata is None:
                 record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params))
             else:
-                record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, metadata))
+                record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, _checked(metadata)))
         except ENCODE_ERRORS as error:
             raise InvalidArgument(f"{method}: the params can't be encoded: {error}") from error
         outbox = self.outbox
@@ -240,7 +248,8 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         self._next_scan = deadline
-        self._timer = self._loop.call_later(next_scan(deadline, _monotonic(), len(self.calls)), self._scan)
+        delay = next_scan(deadline, _monotonic(), len(self.calls))
+        self._timer = self._loop.call_later(delay, self._scan, context=self._variables)
 
     def _scan(self) -> None:
         self._timer = None
@@ -265,22 +274,27 @@ class Connection:
     def _later(self) -> None:
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush, context=self._variables)
 
     def _flush(self) -> None:
         """Send what the server's window and the socket allow; an ack or room for more brings us back."""
         self._flushing = False
         socket, outbox = self.socket, self.outbox
-        if socket.closed or self.phase is Phase.CONNECTING:
+        if socket.closed or self._blocked or self.phase is Phase.CONNECTING:
             return
         while (message := outbox.peek()) is not None:
             header, buffers = message
             if not (socket.send_frames((header, *buffers)) if buffers else socket.send(header)):
+                self._blocked = True
                 break
             outbox.commit(len(header) + sum(map(len, buffers)))
-            if not outbox.entries:
+            if not outbox.pending:
                 break
         socket.settle()
+
+    def _on_writable(self) -> None:
+        self._blocked = False
+        self._flush()
 
     # What arrives
 
@@ -342,7 +356,7 @@ class Connection:
                     continue
                 try:
                     result = call.decoder.decode(record.result, own) if own else call.decoder.plain(record.result)
-                except (*DECODE_ERRORS, InvalidArgument) as error:
+                except Exception as error:  # also what a type's own validation raises
                     self._settle_call(call, Internal(f"{call.method}: the result is not what was asked for: {error}"))
                     continue
                 future = call.future
@@ -368,13 +382,17 @@ class Connection:
         elif isinstance(record, Reset):
             self._on_reset(record)
         elif isinstance(record, Goaway):
-            if self.phase is Phase.READY:
-                self.reason = Unavailable(f"{self.endpoint}: {record.reason}")
-                self._enter(Phase.DRAINING)
+            self._drain_away(Unavailable(f"{self.endpoint}: {record.reason}"))
         elif isinstance(record, Bye):
             self._on_bye(record)
         elif not isinstance(record, Pong):
             raise ProtocolError(f"a server does not send a {kind.__name__.lower()}")
+
+    def _drain_away(self, reason: RpcError) -> None:
+        """The server takes no new calls in this session."""
+        if self.phase is Phase.READY:
+            self.reason = reason
+            self._enter(Phase.DRAINING)
 
     def _on_error(self, record: Error) -> None:
         call = self.calls.pop(record.id, None)
@@ -382,7 +400,8 @@ class Connection:
             return
         try:
             details = _any(record.details)
-        except DECODE_ERRORS:
+        except Exception as error:
+            _log.debug("details that can't be decoded: %s", error)
             details = {}
         self._settle_call(call, rpc_error(record.code, record.message, details))
 
@@ -393,6 +412,7 @@ class Connection:
         error = rpc_error(record.code, record.message)
         if record.code == StatusCode.UNAVAILABLE:
             self._settle_call(call, NeverRan(error))
+            self._drain_away(error)
         else:
             self._settle_call(call, error)
 
@@ -409,28 +429,36 @@ class Connection:
         self.end(error)
 
     def _on_bye(self, bye: Bye) -> None:
-        if self._goodbye is None:
-            self.outbox.control(encode((BYE, "")))
-            self._flush()
+        if self._goodbye is not None:
+            self.end(Unavailable("this client was closed"))
+            return
+        self.outbox.control(encode((BYE, "")))
+        self._flush()
         self.end(Unavailable(f"{self.endpoint}: {bye.reason}"))
 
     # The session's life
 
     def _on_event(self, event: MonitorEvent) -> None:
         kind = event.kind
-        if kind is MonitorEventKind.HANDSHAKE_SUCCEEDED and self.phase is Phase.CONNECTING:
-            self._liveness = Liveness(self._settings.heartbeat, MISSES, _monotonic())
-            hello = join([self._settings.hello(self._session)])
-            if not self.socket.send(hello):
-                self.end(Unavailable(f"{self.endpoint} closed the connection at once"))
-                return
-            self.outbox.sent += len(hello)
-            self._tick()
+        if kind is MonitorEventKind.HANDSHAKE_SUCCEEDED:
+            self._greet()
         elif kind is MonitorEventKind.DISCONNECTED and not self.socket.closed:
             self.socket.drain()
             self.end(Unavailable(f"the connection to {self.endpoint} broke"))
         elif kind in FAILURES and self.phase is Phase.CONNECTING:
             self.reason = Unavailable(f"can't connect to {self.endpoint}: {failure(event)}")
+
+    def _greet(self) -> None:
+        """The connection stands: say hello."""
+        if self.phase is not Phase.CONNECTING:
+            return
+        self._liveness = Liveness(self._settings.heartbeat, MISSES, _monotonic())
+        hello = join([self._settings.hello(self._session)])
+        if not self.socket.send(hello):
+            self.end(Unavailable(f"{self.endpoint} closed the connection at once"))
+            return
+        self.outbox.sent += len(hello)
+        self._tick()
 
     def _tick(self) -> None:
         if self.socket.closed:
@@ -491,3 +519,12 @@ class Connection:
             self._flush()
             await asyncio.wait({self._goodbye}, timeout=max(0.0, deadline - _monotonic()))
         self.end(Unavailable("this client was closed"))
+
+
+def _checked(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata as a dict of text: anything else would make the server refuse the whole message."""
+    checked = dict(metadata)
+    for name, value in checked.items():
+        if type(name) is not str or type(value) is not str:
+            raise InvalidArgument(f"metadata is text by name; got {name!r}: {value!r}")
+    return checked

@@ -15,12 +15,11 @@ from typing import Any, NoReturn
 
 import anyio.to_thread
 
-from aiozpat.codec import BUFFER_TYPES, DECODE_ERRORS, ENCODE_ERRORS, extract, is_large
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, extract, is_large
 from aiozpat.errors import (
     Cancelled,
     DeadlineExceeded,
     Internal,
-    InvalidArgument,
     ProtocolError,
     ResourceExhausted,
     RpcError,
@@ -47,8 +46,7 @@ from aiozpat.rpc.session import Session
 
 _log = logging.getLogger("aiozpat.server")
 _EAGER = sys.version_info >= (3, 12)  # a handler that never suspends then ends inside its task's constructor
-_UNFIT = (*DECODE_ERRORS, InvalidArgument)
-FLUSH_AT = 64  # replies that leave at once; waiting for more would make both sides take turns
+FLUSH_AT = 128  # replies that leave at once; waiting for more would make both sides take turns
 _monotonic = time.monotonic
 Task = asyncio.Task
 
@@ -108,7 +106,8 @@ class Executor:
 
         async def in_thread(*args: Any) -> Any:
             # Abandoned only when the server ends for good; a deadline leaves it, and its place, until it returns.
-            return await anyio.to_thread.run_sync(partial(call, *args), abandon_on_cancel=True, limiter=self._threads)
+            run = partial(_unless_answered, call, args)
+            return await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._threads)
 
         return in_thread
 
@@ -143,12 +142,13 @@ class Executor:
                 or gate.running >= gate.max_concurrency
                 or len(calls) >= most
                 or cancelled
+                or session.ending
             ):
                 self._request(session, record, (), now, cancelled)
                 continue
             try:
                 args = route.fast(record.params)
-            except _UNFIT:
+            except Exception:  # it says nothing yet: `_request` decodes again, and tells the caller
                 self._request(session, record, (), now, cancelled)
                 continue
             gate.running += 1
@@ -197,7 +197,7 @@ class Executor:
         self, session: Session, request: Request, buffers: Sequence[memoryview], now: float, cancelled: set[int]
     ) -> None:
         """Start a call, queue it, or answer at once why not."""
-        if request.id in cancelled:
+        if request.id in cancelled or session.ending:
             return
         if request.buffers != len(buffers):
             raise ProtocolError("a record announces more buffers than its message brought")
@@ -253,6 +253,11 @@ class Executor:
 
     def _enlist(self, job: Job) -> None:
         """Put a call into the tables in which cancels and deadlines find it."""
+        if job.session.ending:  # while its message was being taken
+            self._orphans[id(job)] = job
+            self._watched = True
+            self.cancel(job)
+            return
         job.session.calls[job.key] = job
         if job.deadline < self._next_scan:
             self._arm(job.deadline, _monotonic())
@@ -390,10 +395,14 @@ class Executor:
         self._answer_error(job.session, job.key, answer)
 
     def _answer_error(self, session: Session, key: int, error: RpcError) -> None:
+        if key < 0:
+            _log.warning("a notification of %s failed: %s", session.label, error)
         self._put(session, key, error_record(key, error))
 
     def _put(self, session: Session, key: int, record: bytes) -> None:
-        if key > 0 and not session.ending:
+        if key < 0:
+            self._notices.count("notification failed")
+        elif not session.ending:
             session.outbox.add(key, record)
             self._post(session)
 
@@ -403,8 +412,9 @@ class Executor:
         if self._timer is not None:
             self._timer.cancel()
         count = self.gate.running + self.gate.queued
-        self._next_scan = deadline
-        self._timer = self._loop.call_later(next_scan(deadline, now, count), self._scan)
+        # A deadline that has passed can't be undercut: a flood of them must not put off the scan again and again.
+        self._next_scan = deadline if deadline > now else -math.inf
+        self._timer = self._loop.call_later(next_scan(deadline, now, count), self._scan, context=self._context)
 
     def _scan(self) -> None:
         self._timer = None
@@ -461,6 +471,14 @@ class Executor:
 
     async def stop(self, timeout: float) -> int:
         """Cancel what still runs, threads' calls too, and wait; the number that did not end within `timeout`."""
+        tasks = self.abort()
+        if not tasks:
+            return 0
+        _, left = await asyncio.wait(tasks, timeout=timeout)
+        return len(left)
+
+    def abort(self) -> set[asyncio.Task[None]]:
+        """Cancel what still runs, and say which tasks that concerns."""
         if self._timer is not None:
             self._timer.cancel()
         tasks = set()
@@ -469,10 +487,13 @@ class Executor:
             task = job.task
             self.cancel(job)
             if task is not None:
-                if job.route.in_thread:
+                if job.route.in_thread and job.started:
                     task.cancel()
                 tasks.add(task)
-        if not tasks:
-            return 0
-        _, left = await asyncio.wait(tasks, timeout=timeout)
-        return len(left)
+        return tasks
+
+
+def _unless_answered(call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Run a plain function in its thread, unless its caller has given up while it waited for one."""
+    job = current_job.get()
+    return None if job is not None and job.answered else call(*args)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiozpat.codec import ENCODE_ERRORS
-from aiozpat.errors import Internal, RpcError, Unimplemented
+from aiozpat.errors import Internal, RpcError, StatusCode, Unimplemented
 from aiozpat.protocol.records import ERROR, HEADER_LIMIT, encode
 
 _log = logging.getLogger("aiozpat.server")
@@ -31,7 +31,14 @@ def internal(method: str, error: BaseException, with_traceback: bool) -> RpcErro
         details["cause"] = {"code": int(error.code), "message": error.message}
     if with_traceback:
         details["traceback"] = "".join(traceback.format_exception(error))[-_TEXT_LIMIT:]
-    return Internal(f"{type(error).__name__}: {error}", details=details)
+    return Internal(f"{type(error).__name__}: {_text_of(error)}", details=details)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # an exception may come with a __str__ of its own
+        return f"(its text can't be had: {type(second).__name__})"
 
 
 def unimplemented(method: str, known: Iterable[str]) -> RpcError:
@@ -45,13 +52,15 @@ def unimplemented(method: str, known: Iterable[str]) -> RpcError:
 
 def error_record(key: int, error: RpcError) -> bytes:
     """The record that carries an error; without its details where these can't be sent."""
-    message = error.message[:_TEXT_LIMIT]
+    message = _text_of(error)[:_TEXT_LIMIT]
+    code = int(StatusCode.UNKNOWN)  # of an error class whose own is none
     try:
-        record = encode((ERROR, key, 0, int(error.code), message, error.details))
+        code = int(error.code)
+        record = encode((ERROR, key, 0, code, message, dict(error.details)))
     except ENCODE_ERRORS:
         record = b""
     if 0 < len(record) <= RECORD_BYTES:
         return record
     _log.warning("the details of an error can't be sent: %r", error)
     message = message.encode("utf-8", "replace").decode()
-    return encode((ERROR, key, 0, int(error.code), message, {}))
+    return encode((ERROR, key, 0, code, message, {}))

@@ -11,6 +11,9 @@ MIB = 1024 * 1024
 class Limits:
     """What a `Server` takes on.
 
+    Calls are counted, not the bytes of their params: a client may hold up to `max_calls_per_peer` times the largest
+    message (`SocketOptions.max_message_bytes`). Lower both where clients are not trusted.
+
     Args:
         max_concurrency: Calls that run at once, all methods together.
         max_queued: Calls that wait for one of those places.

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from contextvars import copy_context
 
 from aiozpat.errors import PeerUnreachable, ProtocolError, StatusCode
 from aiozpat.observability.notices import Notices
@@ -60,10 +61,12 @@ class Listener:
 
     def __init__(self, context: Context, settings: LinkSettings, limits: Limits, notices: Notices) -> None:
         self._loop = asyncio.get_running_loop()
+        self._variables = copy_context()  # not those of whichever handler answers first
         self._settings = settings
         self._limits = limits
         self._notices = notices
         self.sessions: dict[bytes, Session] = {}
+        self._by_fd: dict[int, set[Session]] = {}  # by the connection that their hello came by
         self.executor: Executor | None = None
         self._dirty: list[Session] = []
         self._next_turn: list[Session] = []  # had more to send than one turn allows
@@ -79,6 +82,7 @@ class Listener:
             on_readable=self._on_readable,
             on_writable=self._on_writable,
             on_event=self._on_event,
+            max_frames=1 + BUFFER_LIMIT,
         )
         self._ticker = self._loop.call_later(settings.heartbeat / 2, self._tick)
 
@@ -115,16 +119,16 @@ class Listener:
         outbox.received += nbytes
         if outbox.received >= outbox.ack_at:
             outbox.acknowledge()
-        self._flushing = True  # what ends at once is sent below, together
+        before, self._flushing = self._flushing, True  # what ends at once is sent below, together
         try:
             if self.executor is not None:
                 self.executor.receive(session, records, buffers, now)
         finally:
-            self._flushing = False
-        if outbox.pending:
-            self._mark(session)
-        if self._dirty:
-            self._flush()
+            self._flushing = before
+            if outbox.pending:
+                self._mark(session)
+            if self._dirty:
+                self._flush()
         if session.calls:
             self._later()  # behind the tasks just started, whose replies then leave together
 
@@ -133,8 +137,8 @@ class Listener:
         if type(record) is Ping:
             session.outbox.pong(record.token)
         elif type(record) is Ack:
-            session.outbox.on_ack(record.received)
-            session.stuck_since = None
+            if session.outbox.on_ack(record.received):
+                session.stuck_since = None
         elif type(record) is Bye:
             self._on_bye(session)
         elif not isinstance(record, (Pong, Goaway)):
@@ -194,6 +198,7 @@ class Listener:
                 buffer_of(hello.limits),
             )
             self.sessions[identity] = session
+            self._by_fd.setdefault(fd, set()).add(session)
             session.outbox.control(self._settings.hello(hello.session, (VERSION,)))
             _log.debug("session opened: %s", session.label)
             return session
@@ -223,6 +228,10 @@ class Listener:
             return
         del self.sessions[session.identity]
         self._blocked.pop(session.identity, None)
+        of_fd = self._by_fd[session.fd]
+        of_fd.discard(session)
+        if not of_fd:
+            del self._by_fd[session.fd]
         session.ending = True
         if self.executor is not None:
             self.executor.abandon(session)
@@ -242,7 +251,7 @@ class Listener:
         if self.socket.closed:
             return
         self.socket.drain()
-        suspects = [session for session in self.sessions.values() if session.fd == fd]
+        suspects = tuple(self._by_fd.get(fd, ()))
         for session in suspects:
             self._ping(session)
         self._flush_and_settle()
@@ -259,7 +268,8 @@ class Listener:
         if self.socket.closed:
             return
         self._ticker = self._loop.call_later(self._settings.heartbeat / 2, self._tick)
-        self.socket.drain()
+        if not self.socket.drain():
+            return  # a flood: nobody is judged before what has arrived is read
         now = _monotonic()
         for session in list(self.sessions.values()):
             verdict = session.liveness.tick(now)
@@ -281,10 +291,8 @@ class Listener:
         """Something was put into this session's outbox."""
         if not session.dirty:
             self._mark(session)
-            if not self._flushing:
-                self._flushing = True
-                self._loop.call_soon(self._flush_and_settle)
-        elif len(session.outbox) >= FLUSH_AT:
+            self._later()
+        elif len(session.outbox) >= FLUSH_AT and not session.blocked:
             self._send(session)
 
     def _mark(self, session: Session) -> None:
@@ -306,6 +314,7 @@ class Listener:
         dirty, self._dirty = self._dirty, []
         for session in dirty:
             session.dirty = False
+        for session in dirty:
             if not session.blocked:
                 self._send(session)
 
@@ -335,7 +344,7 @@ class Listener:
             outbox.commit(len(header) + sum(map(len, buffers)))
             if outbox.taken:
                 session.stuck_since = None
-            if not outbox.entries:
+            if not outbox.pending:
                 return
         self._next_turn.append(session)
         self._later()
@@ -343,14 +352,14 @@ class Listener:
     def _later(self) -> None:
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush_and_settle)
+            self._loop.call_soon(self._flush_and_settle, context=self._variables)
 
     def _block(self, session: Session) -> None:
         session.blocked = True
         session.stuck_since = session.stuck_since or _monotonic()
         self._blocked[session.identity] = session
         if self._retry is None:
-            self._retry = self._loop.call_later(_RETRY, self._on_retry)
+            self._retry = self._loop.call_later(_RETRY, self._on_retry, context=self._variables)
 
     def _on_retry(self) -> None:
         self._retry = None

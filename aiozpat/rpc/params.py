@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from aiozpat.codec import DECODE_ERRORS, Decoder, Raw, loosened, refuse_extension
+from aiozpat.codec import Decoder, Raw, loosened, refuse_extension
 from aiozpat.errors import InvalidArgument, UsageError
 
 _KINDS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -69,16 +69,20 @@ class Params:
             return (
                 tuple(loosened(v) if n in self._loose else v for n, v in enumerate(values)) if self._loose else values
             )
-        except DECODE_ERRORS as error:
+        except InvalidArgument:
+            raise
+        except Exception as error:  # what a type's own validation raises, too, is the caller's fault
             if not buffers and self._by_form(raw) is self._map:
                 return self._decode_map(raw)
-            raise self._invalid(error) from None
+            raise self._invalid(error) from error
 
     def _decode_map(self, raw: Raw) -> tuple[Any, ...]:
         try:
             return _astuple(self._map.plain(raw))
-        except DECODE_ERRORS as error:
-            raise self._invalid(error) from None
+        except InvalidArgument:
+            raise
+        except Exception as error:
+            raise self._invalid(error) from error
 
     def _by_form(self, raw: Raw) -> Decoder:
         first = memoryview(raw)[0]

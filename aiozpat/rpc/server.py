@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -19,11 +18,11 @@ from aiozpat.rpc.listener import Listener
 from aiozpat.rpc.route import Route
 from aiozpat.rpc.service import Service
 from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, process_name
+from aiozpat.rpc.signals import handled
 from aiozpat.transport import Context, SocketOptions, check_bind, endpoints_of
 
 _log = logging.getLogger("aiozpat.server")
 _GOODBYE = 1.0  # seconds for the clients to say goodbye
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Server:
@@ -88,6 +87,8 @@ class Server:
         self._stopping: asyncio.Event | None = None
         self._hurry: asyncio.Event | None = None
         self._closed = False
+        self._serving = False
+        self._ended = asyncio.Event()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "serving" if self._listener is not None else "new"
@@ -122,6 +123,15 @@ class Server:
         try:
             for endpoint in self._bind:
                 listener.socket.bind(endpoint)
+            listener.executor = Executor(
+                self._services,
+                self._limits,
+                sessions=listener.each,
+                post=listener.post,
+                control=listener.control,
+                notices=self._notices,
+                send_tracebacks=self._send_tracebacks,
+            )
         except BaseException:
             await listener.close()
             raise
@@ -129,15 +139,7 @@ class Server:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._listener = listener
-        self._executor = listener.executor = Executor(
-            self._services,
-            self._limits,
-            sessions=listener.each,
-            post=listener.post,
-            control=listener.control,
-            notices=self._notices,
-            send_tracebacks=self._send_tracebacks,
-        )
+        self._executor = listener.executor
         return self
 
     async def __aexit__(
@@ -160,14 +162,17 @@ class Server:
             raise UsageError("serve_forever() works inside `async with Server(...)`")
         if self._loop is not asyncio.get_running_loop():
             raise UsageError("this Server belongs to another event loop")
-        with _Signals(self._loop, self._on_signal):
+        if self._serving:
+            raise UsageError("serve_forever() runs already")
+        self._serving = True
+        with handled(self._loop, self._on_signal):
             await self._stopping.wait()
             await self.close()
 
     def stop(self) -> None:
-        """Let `serve_forever` drain and return."""
-        if self._stopping is not None:
-            self._stopping.set()
+        """Let `serve_forever` drain and return; may be called from any thread."""
+        if self._stopping is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
 
     def _on_signal(self) -> None:
         if self._stopping is None or self._hurry is None:
@@ -183,7 +188,12 @@ class Server:
             grace: Seconds for the running calls to finish; the constructor's by default. 0 ends them at once.
         """
         listener, executor = self._listener, self._executor
-        if self._closed or listener is None or executor is None:
+        if listener is None or executor is None:
+            return
+        if asyncio.get_running_loop() is not self._loop:
+            raise UsageError(f"{self!r} belongs to another event loop; close it there, or call stop() from here")
+        if self._closed:
+            await self._ended.wait()
             return
         self._closed = True
         try:
@@ -195,7 +205,11 @@ class Server:
                 self._notices.note("call left running", f"{left} handlers did not end when they were cancelled")
             await listener.bye("the server has ended", _GOODBYE)
         finally:
-            await listener.close()
+            executor.abort()
+            try:
+                await listener.close()
+            finally:
+                self._ended.set()
 
     async def _drained(self, executor: Executor, grace: float) -> None:
         """Wait for the running calls, as long as there is grace and no second signal."""
@@ -231,25 +245,3 @@ def _method_statistics(route: Route) -> MethodStatistics:
     if gate is None:
         return MethodStatistics(route.calls, route.errors, 0, 0)
     return MethodStatistics(route.calls, route.errors, gate.running, gate.queued)
-
-
-class _Signals:
-    """Handles SIGINT and SIGTERM on a loop while a block runs, and gives them back afterwards."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, handler: Callable[[], None]) -> None:
-        self._loop = loop
-        self._handler = handler
-        self._set: list[signal.Signals] = []
-
-    def __enter__(self) -> None:
-        for number in _SIGNALS:
-            try:
-                self._loop.add_signal_handler(number, self._handler)
-            except (NotImplementedError, RuntimeError, ValueError):
-                _log.debug("%s is not handled: not in the main thread, or not on this system", number.name)
-            else:
-                self._set.append(number)
-
-    def __exit__(self, *_: object) -> None:
-        for number in self._set:
-            self._loop.remove_signal_handler(number)

@@ -14,6 +14,7 @@ from aiozpat.transport import SocketOptions
 MISSES = 3  # heartbeats without a word make a peer dead
 QUEUE_MESSAGES = 64  # high-water mark: messages are batches; 1000 of them let one idle reader hold 988 MiB
 SMALLEST_WINDOW = 64 * 1024
+_NAME_LIMIT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +38,14 @@ class LinkSettings:
             raise ValueError(f"heartbeat is between 0.01 and 3600 seconds; got {self.heartbeat!r}")
         if self.options.max_message_bytes < HEADER_LIMIT:
             raise ValueError(f"SocketOptions.max_message_bytes of a client or server is at least {HEADER_LIMIT}")
+        if not 0 < len(self.name) <= _NAME_LIMIT:
+            raise ValueError(f"a name is text of up to {_NAME_LIMIT} characters; got {str(self.name)[:50]!r}")
 
     def hello(self, session: bytes, versions: tuple[int, ...] = VERSIONS) -> bytes:
         """The hello record, encoded."""
         limits = {"window": self.window_bytes, "buffer": self.options.max_message_bytes}
-        return encode((HELLO, session, versions, CODEC, self.name, limits))
+        name = self.name.encode("utf-8", "replace").decode()  # a script's path need not be text
+        return encode((HELLO, session, versions, CODEC, name, limits))
 
 
 def window_of(limits: Mapping[str, int], own: int) -> int:
@@ -56,4 +60,4 @@ def buffer_of(limits: Mapping[str, int]) -> int:
 
 def process_name() -> str:
     """A name for this process: the program's and its process id."""
-    return f"{Path(sys.argv[0] or 'python').name}:{os.getpid()}"
+    return f"{Path(sys.argv[0] or 'python').name[: _NAME_LIMIT // 2]}:{os.getpid()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import MutableSet
 from enum import Enum
 from typing import Self
 
@@ -25,7 +26,7 @@ class StateChanges:
         watchers: Where to be told of changes.
     """
 
-    def __init__(self, first: ClientState, watchers: set[StateChanges]) -> None:
+    def __init__(self, first: ClientState, watchers: MutableSet[StateChanges]) -> None:
         self._states: deque[ClientState] = deque([first], maxlen=64)
         self._wake = asyncio.Event()
         self._watchers = watchers

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
+from pathlib import Path
 
-from aiozpat.errors import InvalidEndpoint
+from aiozpat.errors import AddressInUse, InvalidEndpoint
 
 _FORMS = (
     "tcp://127.0.0.1:5555, tcp://*:5555 (bind), tcp://127.0.0.1:* (bind, any free port), ipc:///path or inproc://name"
@@ -52,3 +54,21 @@ def _check_tcp(endpoint: str, rest: str, *, wildcard: bool) -> None:
         raise InvalidEndpoint(f"{endpoint!r} is an address to bind; to connect, name the host and the port")
     if port != "*" and not (port.isascii() and port.isdigit() and int(port) <= 65535):
         raise InvalidEndpoint(f"{endpoint!r}: the port is a number up to 65535" + (" or *" if wildcard else ""))
+
+
+def check_ipc_free(endpoint: str) -> None:
+    """Refuse an ipc:// path where somebody listens, or that is no socket: libzmq would take it away without a word.
+
+    Raises:
+        AddressInUse: Somebody listens there.
+        InvalidEndpoint: A file of another kind is there.
+    """
+    scheme, _, name = endpoint.partition("://")
+    path = Path(name)
+    if scheme != "ipc" or name.startswith("@") or name == "*" or not path.exists():
+        return
+    if not path.is_socket():
+        raise InvalidEndpoint(f"{endpoint!r}: there is a file of that name that is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(name) == 0:
+            raise AddressInUse(f"{endpoint} is in use: stop who listens there, or bind another path")

@@ -112,10 +112,11 @@ class Context:
         loop, context = self._loop, self._zmq
         self._ended = True
         self._zmq = None
+        for owner, of_loop in tuple(_of_loop.items()):
+            if of_loop is self:
+                del _of_loop[owner]
         if loop is None or context is None:
             return
-        if _of_loop.get(loop) is self:
-            del _of_loop[loop]
         done = loop.create_future()
         thread = threading.Thread(target=_term, args=(context, loop, done), name="aiozpat-context-end", daemon=True)
         thread.start()

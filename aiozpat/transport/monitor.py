@@ -79,7 +79,11 @@ class Monitor:
             number, value = _HEAD.unpack(head)
             if number == zmq.EVENT_MONITOR_STOPPED:
                 return
-            self._on_event(MonitorEvent(MonitorEventKind(number), value, endpoint.decode("utf-8", "replace")))
+            try:
+                self._on_event(MonitorEvent(MonitorEventKind(number), value, endpoint.decode("utf-8", "replace")))
+            except BaseException:
+                self._loop.call_soon(self._drain)  # the edge is consumed: somebody must look again
+                raise
 
     def close(self) -> None:
         """Stop; no event is reported afterwards."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields, replace
 
 import zmq
@@ -55,8 +54,11 @@ class SocketOptions:
             value = getattr(self, field.name)
             if value is None or isinstance(value, bool):
                 continue
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-                raise ValueError(f"SocketOptions.{field.name} is a positive number; got {value!r}")
+            seconds = field.type == "float"
+            most = 2**31 / 1000 - 1 if seconds else 2**63 - 1 if field.name == "max_message_bytes" else 2**31 - 1
+            if not isinstance(value, (int, float) if seconds else int) or not 0 < value <= most:
+                kind = "number" if seconds else "whole number"
+                raise ValueError(f"SocketOptions.{field.name} is a {kind} above 0, up to {most:.0f}; got {value!r}")
         if self.reconnect_max_seconds < self.reconnect_seconds:
             raise ValueError("SocketOptions.reconnect_max_seconds is at least reconnect_seconds")
 

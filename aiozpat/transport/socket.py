@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -21,8 +22,8 @@ import zmq
 import zmq.asyncio
 import zmq.backend
 
-from aiozpat.errors import AddressInUse, InvalidEndpoint, PeerUnreachable, UsageError
-from aiozpat.transport.address import check_bind, check_connect
+from aiozpat.errors import AddressInUse, AiozpatError, InvalidEndpoint, PeerUnreachable, UsageError
+from aiozpat.transport.address import check_bind, check_connect, check_ipc_free
 from aiozpat.transport.context import Context
 from aiozpat.transport.monitor import Monitor, MonitorEvent
 from aiozpat.transport.options import SocketOptions
@@ -30,7 +31,7 @@ from aiozpat.transport.options import SocketOptions
 Buffer = bytes | bytearray | memoryview
 
 _BATCH = 64  # messages received before the loop's other work gets its turn
-_MAX_FRAMES = 1100  # of one message; the rest is read and dropped, and the receiver sees that there are too many
+_DRAIN = 1000  # messages
 _COPY_BELOW = 64 * 1024  # bytes; above, a frame is handed to libzmq without a copy
 
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -64,7 +65,6 @@ class SocketKind(IntEnum):
     """ZeroMQ's socket types."""
 
     REQ = zmq.REQ
-    REP = zmq.REP
     DEALER = zmq.DEALER
     ROUTER = zmq.ROUTER
 
@@ -79,6 +79,10 @@ class Socket:
         on_readable: Called when at least one message waits; it calls `receive`, and is called again while more wait.
         on_writable: Called after a send was refused (False) and there may be room again.
         on_event: Called for each event of the socket's connections; `None` for no monitor.
+        max_frames: How many frames of a message are kept; the rest but one is dropped, so that the receiver sees it.
+
+    Raises:
+        AiozpatError: The system has no more sockets to give.
     """
 
     __slots__ = (
@@ -88,6 +92,7 @@ class Socket:
         "_fd",
         "_get",
         "_loop",
+        "_max_frames",
         "_monitor",
         "_on_readable",
         "_on_writable",
@@ -98,6 +103,7 @@ class Socket:
         "_scheduled",
         "_send",
         "_socket",
+        "_variables",
         "_want_write",
         "kind",
     )
@@ -111,13 +117,17 @@ class Socket:
         on_readable: Callable[[], object],
         on_writable: Callable[[], object] | None = None,
         on_event: Callable[[MonitorEvent], None] | None = None,
+        max_frames: int,
     ) -> None:
         self.kind = kind
         self._loop = asyncio.get_running_loop()
+        # Callbacks run in the context of who opened the socket, never in that of a task that happened to send.
+        self._variables = copy_context()
         self._context = context
         self._options = options
         self._on_readable = on_readable
         self._on_writable = on_writable
+        self._max_frames = max_frames
         self._closed = False
         self._paused = False
         self._router = kind is SocketKind.ROUTER
@@ -125,11 +135,26 @@ class Socket:
         self._want_write = False
         self._endpoints: list[str] = []
         self._monitor: Monitor | None = None
-        self._socket = context.acquire().socket(int(kind))
+        zmq_context = context.acquire()
+        try:
+            self._socket = zmq_context.socket(int(kind))
+        except zmq.ZMQError as error:
+            context.drop(0)
+            raise AiozpatError(f"can't open a socket: {error.strerror}") from None
+        try:
+            self._set_up(options, on_event)
+        except BaseException as error:
+            self._socket.close(linger=0)
+            context.drop(0)
+            if isinstance(error, zmq.ZMQError):
+                raise AiozpatError(f"can't set up a socket: {error.strerror}") from None
+            raise
+
+    def _set_up(self, options: SocketOptions, on_event: Callable[[MonitorEvent], None] | None) -> None:
         for number, value in options.settings():
             self._socket.setsockopt(number, value)
         # Not IMMEDIATE: with it, libzmq throws away at a disconnect what has arrived and was not read yet.
-        if kind is SocketKind.ROUTER:
+        if self._router:
             self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # Bound once: attribute look-ups and zmq.asyncio's overrides would cost half of a small send or receive.
         self._send: Any = zmq.backend.Socket.send.__get__(self._socket)
@@ -167,6 +192,7 @@ class Socket:
             AddressInUse: Somebody listens there.
         """
         self._allow_ipv6(check_bind(endpoint))
+        check_ipc_free(endpoint)
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
@@ -203,7 +229,7 @@ class Socket:
         frames: list[Frame] = [frame]
         while frame.more:
             frame = recv(_NOBLOCK, False)
-            if len(frames) <= _MAX_FRAMES:
+            if len(frames) <= self._max_frames:
                 frames.append(frame)
         return frames
 
@@ -213,8 +239,7 @@ class Socket:
             identity: bytes = self._recv(_NOBLOCK)
         except zmq.Again:
             return None
-        frames = self.receive()
-        return identity, frames or []
+        return identity, self.receive() or []
 
     def send(self, payload: Buffer) -> bool:
         """Try to send one frame; False when there is no room or no connection, and then `on_writable` follows.
@@ -278,7 +303,7 @@ class Socket:
     def _schedule(self) -> None:
         if not self._scheduled and not self._closed:
             self._scheduled = True
-            self._loop.call_soon(self._pump, True)
+            self._loop.call_soon(self._pump, True, context=self._variables)
 
     def _pump(self, again: bool = False) -> None:
         """Receive, on the FD's word or `again` on our own.
@@ -292,18 +317,22 @@ class Socket:
         if self._router and self._want_write:
             # A ROUTER is always writable; that its FD woke is the only sign that a full peer may have room.
             self._take_writable()
-        for number in range(_BATCH):
-            events = self._get(_EVENTS)
-            if self._want_write and events & _POLLOUT and not self._router:
-                self._take_writable()
-            elif not events & _POLLIN or self._paused:
-                return
-            else:
-                self._on_readable()
-                if self.closed:  # by what was received
+        try:
+            for number in range(_BATCH):
+                events = self._get(_EVENTS)
+                if self._want_write and events & _POLLOUT and not self._router:
+                    self._take_writable()
+                elif not events & _POLLIN or self._paused:
                     return
-                if not again and not number:
-                    break
+                else:
+                    self._on_readable()
+                    if self.closed:  # by what was received
+                        return
+                    if not again and not number:
+                        break
+        except BaseException:
+            self._schedule()  # the edge is consumed: whatever went wrong, somebody must look again
+            raise
         self._schedule()
 
     def _take_writable(self) -> None:
@@ -311,10 +340,18 @@ class Socket:
         if self._on_writable is not None and not self._closed:
             self._on_writable()
 
-    def drain(self) -> None:
-        """Receive all that has arrived, however much: before a peer is judged gone."""
-        while not self._closed and self._get(_EVENTS) & _POLLIN:
-            self._on_readable()
+    def drain(self) -> bool:
+        """Receive what has arrived, before a peer is judged gone; False if there is more than can be taken at once."""
+        for _ in range(_DRAIN):
+            if self._closed or not self._get(_EVENTS) & _POLLIN:
+                return True
+            try:
+                self._on_readable()
+            except BaseException:
+                self._schedule()
+                raise
+        self._schedule()
+        return False
 
     async def close(self, linger: float) -> None:
         """Close, and wait for the context's end if this was its last socket.
