@@ -221,25 +221,30 @@ class Socket:
 
     def receive(self) -> list[Frame] | None:
         """The next message's frames, or None when there is none."""
-        recv = self._recv
         try:
-            frame = recv(_NOBLOCK, False)
+            frame = self._recv(_NOBLOCK, False)
         except zmq.Again:
             return None
-        frames: list[Frame] = [frame]
-        while frame.more:
-            frame = recv(_NOBLOCK, False)
-            if len(frames) <= self._max_frames:
-                frames.append(frame)
-        return frames
+        return self._with_rest(frame) if frame.more else [frame]
 
     def receive_routed(self) -> tuple[bytes, list[Frame]] | None:
         """A ROUTER's next message as (routing id, frames), or None when there is none."""
+        recv = self._recv
         try:
-            identity: bytes = self._recv(_NOBLOCK)
+            identity: bytes = recv(_NOBLOCK)
         except zmq.Again:
             return None
-        return identity, self.receive() or []
+        frame = recv(_NOBLOCK, False)
+        return identity, (self._with_rest(frame) if frame.more else [frame])
+
+    def _with_rest(self, frame: Frame) -> list[Frame]:
+        """The other frames of a message, as far as they are kept."""
+        frames = [frame]
+        while frame.more:
+            frame = self._recv(_NOBLOCK, False)
+            if len(frames) <= self._max_frames:
+                frames.append(frame)
+        return frames
 
     def send(self, payload: Buffer) -> bool:
         """Try to send one frame; False when there is no room or no connection, and then `on_writable` follows.
