@@ -120,6 +120,21 @@ async def test_notify_runs_without_an_answer_and_before_the_client_has_gone(calc
         assert calc.finished == list(range(100))
 
 
+async def test_a_notification_outlives_its_client_but_not_its_deadline(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server:
+        async with Client(server.endpoint) as client:
+            await client.notify("calc.hold", 1)
+            await client.notify("calc.hold", 2, timeout=0.2)
+            call = asyncio.create_task(client.call("calc.hold", 3))
+            await until(lambda: calc.started == [1, 2, 3])
+        with pytest.raises(errors.Unavailable, match="was closed"):
+            await call
+        await until(lambda: sorted(calc.cancelled) == [2, 3])
+        calc.gate.set()
+        await until(lambda: calc.finished == [1])
+        assert server.statistics().running == 0
+
+
 @pytest.mark.parametrize(
     ("method", "params", "error", "says"),
     [

@@ -375,7 +375,8 @@ class Client:
     ) -> None:
         """Call a method one way: no result, no error, no word of whether it ran.
 
-        Returns when the call is queued for the server; leaving the client's block waits until the server has read it.
+        Returns when the call is queued for the server. Leaving the client's block waits until the server has read it,
+        and does not cancel it.
 
         Args:
             method: The full name.

@@ -254,9 +254,9 @@ class Executor:
     def _enlist(self, job: Job) -> None:
         """Put a call into the tables in which cancels and deadlines find it."""
         if job.session.ending:  # while its message was being taken
-            self._orphans[id(job)] = job
-            self._watched = True
-            self.cancel(job)
+            self._adopt(job)
+            if job.key > 0:
+                self.cancel(job)
             return
         job.session.calls[job.key] = job
         if job.deadline < self._next_scan:
@@ -419,7 +419,7 @@ class Executor:
     def _scan(self) -> None:
         self._timer = None
         now = _monotonic()
-        jobs = chain.from_iterable(session.calls.values() for session in self._sessions())
+        jobs = chain(self._orphans.values(), *(session.calls.values() for session in self._sessions()))
         expired, nearest = scan((job for job in jobs if not job.answered), now)
         self._next_scan = math.inf
         if nearest < math.inf:
@@ -446,12 +446,20 @@ class Executor:
             return  # it has its places already; its first step will see that nobody waits
         job.session.calls.pop(job.key, None)
 
-    def abandon(self, session: Session) -> None:
-        """A client is gone: end all that runs for it."""
+    def abandon(self, session: Session, *, said_goodbye: bool) -> None:
+        """A client is gone: end all that runs for it; but not, if it left in order, what it wants no answer of."""
         for job in list(session.calls.values()):
-            self.cancel(job)
-        self._orphans.update((id(job), job) for job in session.calls.values())
-        self._watched = self._watched or bool(self._orphans)
+            if job.key > 0 or not said_goodbye:
+                self.cancel(job)
+        for job in session.calls.values():
+            self._adopt(job)
+
+    def _adopt(self, job: Job) -> None:
+        """Keep a call whose session has ended until it ends itself."""
+        self._orphans[id(job)] = job
+        self._watched = True
+        if job.deadline < self._next_scan:
+            self._arm(job.deadline, _monotonic())
 
     # The end
 

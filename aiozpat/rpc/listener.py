@@ -150,7 +150,7 @@ class Listener:
             session.ending = True
             session.outbox.control(encode((BYE, "")))
             self._send(session)
-        self._end(session)
+        self._end(session, said_goodbye=True)
 
     # Sessions
 
@@ -222,7 +222,7 @@ class Listener:
         if not sent:
             self._notices.count("reset not sent")
 
-    def _end(self, session: Session) -> None:
+    def _end(self, session: Session, *, said_goodbye: bool = False) -> None:
         """Forget a session, and cancel what runs for it."""
         if self.sessions.get(session.identity) is not session:
             return
@@ -234,7 +234,7 @@ class Listener:
             del self._by_fd[session.fd]
         session.ending = True
         if self.executor is not None:
-            self.executor.abandon(session)
+            self.executor.abandon(session, said_goodbye=said_goodbye)
         _log.debug("session ended: %s", session.label)
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
