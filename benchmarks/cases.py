@@ -83,6 +83,9 @@ class Plan:
     comparisons: tuple[Comparison, ...]
 
 
+_FURTHER_BASES = ("blocking-multipart", "zmq.asyncio")  # that aiozpat is compared with, beside the first
+
+
 def plan(contenders: Sequence[str], in_flight: Sequence[int], clients: int) -> Plan:
     """What to do for these contenders and loads; extras of aiozpat come with it.
 
@@ -99,7 +102,7 @@ def plan(contenders: Sequence[str], in_flight: Sequence[int], clients: int) -> P
         base, figure = (Case("req-rep", 1, 1), "p50_us") if load == 1 else (Case("blocking", 1, load), "rate")
         alike = [case for case in cases if case.in_flight == load and case != base]
         comparisons += [Comparison(case, base, figure) for case in alike]
-        comparisons.append(Comparison(Case("aiozpat", 1, load), Case("blocking-multipart", 1, load)))
+        comparisons += [Comparison(Case("aiozpat", 1, load), Case(peer, 1, load)) for peer in _FURTHER_BASES]
     extras, further = _extras(contenders, clients)
     order = tuple(dict.fromkeys([*cases, *extras]))
     # Without --in-flight 1, say, there is nothing to compare with; that is not an error.
@@ -123,6 +126,7 @@ def _extras(contenders: Sequence[str], clients: int) -> tuple[list[Case], list[C
     cases = [blocking, suspending, usual, many_calls, many_clients, one_each, peer_one_each]
     comparisons = [
         Comparison(suspending, blocking),
+        Comparison(suspending, Case("blocking-multipart", 1, BASE)),
         Comparison(many_calls, usual),
         Comparison(many_clients, usual),
         Comparison(many_clients, many_calls),
