@@ -568,6 +568,8 @@ async def test_a_call_without_time_is_never_sent(calc: Calc, timeout: float) -> 
 async def test_misuse_is_told_what_to_do(calc: Calc) -> None:
     with pytest.raises(errors.UsageError, match="at least one Service"):
         Server(bind=LOOPBACK)
+    with pytest.raises(errors.UsageError, match="takes Service objects"):
+        Server([calc.service], bind=LOOPBACK)  # type: ignore[arg-type]  # that is the point
     with pytest.raises(errors.UsageError, match="same name"):
         Server(calc.service, aiozpat.Service("calc"), bind=LOOPBACK)
     with pytest.raises(errors.InvalidEndpoint, match="tcp://"):

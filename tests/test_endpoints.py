@@ -463,6 +463,8 @@ async def test_misuse_is_told_what_to_do(port: int) -> None:
             await router.serve(lambda request: None)  # type: ignore[arg-type,return-value]  # that is the point
         with pytest.raises(errors.UsageError, match="at least 1"):
             await router.serve(sleeper, max_concurrency=0)
+        with pytest.raises(TypeError, match="an identity is bytes"):
+            await router.send("text", "x")  # type: ignore[arg-type]  # that is the point
         with pytest.raises(TypeError, match="a frame is bytes"):
             await router.send(b"x", 5)  # type: ignore[arg-type]  # that is the point
         with pytest.raises(ValueError, match="at least one frame"):

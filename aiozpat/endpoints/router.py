@@ -183,6 +183,8 @@ class Router(Responder):
             Closed: The endpoint is closed, or was while this waited.
         """
         parts = to_frames(frames)
+        if type(identity) is not bytes:
+            raise TypeError(f"an identity is bytes, as in message.identity; got {identity!r}")
         if self._framing == "delimited" or (self._framing == "auto" and identity in self._delimited):
             parts.insert(0, b"")
         await self._answer(identity, parts, timeout)

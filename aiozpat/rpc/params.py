@@ -103,8 +103,8 @@ class Params:
 def _parameters(name: str, handler: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
         hints = get_type_hints(handler, include_extras=True)
-    except NameError as error:
-        raise UsageError(f"{name}: an annotation can't be resolved: {error}") from error
+    except (NameError, TypeError) as error:
+        raise UsageError(f"{name}: its annotations can't be resolved: {error}") from error
     parameters = []
     for parameter in inspect.signature(handler).parameters.values():
         if parameter.kind not in _KINDS:

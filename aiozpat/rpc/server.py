@@ -63,6 +63,8 @@ class Server:
         options: SocketOptions | None = None,
         context: Context | None = None,
     ) -> None:
+        if not all(isinstance(service, Service) for service in services):
+            raise UsageError(f"Server(calc, other, bind=...) takes Service objects; got {services!r}")
         self._services = services
         self._bind = tuple(check_bind(endpoint) for endpoint in endpoints_of(bind))
         if not services or not self._bind:

@@ -394,4 +394,5 @@ def _bind_error(endpoint: str, error: zmq.ZMQError) -> Exception:
         return AddressInUse(f"{endpoint} is in use: stop who listens there, or bind port * for a free one")
     if error.errno in (zmq.EADDRNOTAVAIL, errno.ENODEV):
         return InvalidEndpoint(f"{endpoint!r} is not an address of this machine; bind one of its own, or *")
-    return InvalidEndpoint(f"can't bind {endpoint!r}: {error.strerror}")
+    hint = " (is there such a host?)" if error.errno == errno.EAGAIN else ""
+    return InvalidEndpoint(f"can't bind {endpoint!r}: {error.strerror}{hint}")
