@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,9 +26,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_arguments(commands.add_parser("demo", help=demo.SUMMARY, description=demo.DESCRIPTION))
     parsed = parser.parse_args(arguments)
     try:
-        return int(parsed.run(parsed))
+        return _run(parsed)
     except KeyboardInterrupt:
         return 130
     except aiozpat.AiozpatError as error:
         print(f"aiozpat: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Who read our output has gone, as `head` does: no error of ours, and nothing more to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    """Run a command; a broken pipe inside its task groups comes out as itself."""
+    try:
+        return int(parsed.run(parsed))
+    except BaseExceptionGroup as group:
+        if group.subgroup(BrokenPipeError) is not None:
+            raise BrokenPipeError from None
+        raise
