@@ -208,6 +208,18 @@ class Endpoint:
             notices=MappingProxyType(self._notices.counts()),
         )
 
+    def _try(self, frames: Sequence[bytes]) -> bool:
+        """Try to send one message; False if there is no room for it now."""
+        socket = self._socket
+        if self._closed or socket is None:
+            raise Closed(f"{self!r} is closed")
+        try:
+            sent = socket.send_frames(frames)
+        finally:
+            socket.look()  # also after a failure: it may have consumed the FD's edge
+        self._sent += sent
+        return sent
+
     def _too_long(self, frames: Sequence[Frame]) -> bool:
         """Whether a message has more frames than are kept of one; it is dropped and counted then."""
         if len(frames) <= MAX_FRAMES:

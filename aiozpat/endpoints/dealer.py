@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from aiozpat.endpoints.line import Line
 from aiozpat.endpoints.receiver import Receiver
-from aiozpat.errors import Closed
 from aiozpat.message import FrameLike, Message, to_frames
 from aiozpat.transport import Context, SocketKind, SocketOptions
 
@@ -71,17 +70,6 @@ class Dealer(Receiver[Message]):
         if self._sent % YIELD == YIELD - 1:
             await asyncio.sleep(0)  # before anything is sent: cancelled here, nothing was
         await self._line.send(lambda: self._try(parts), timeout)
-
-    def _try(self, parts: list[bytes]) -> bool:
-        socket = self._socket
-        if self._closed or socket is None:
-            raise Closed(f"{self!r} is closed")
-        try:
-            sent = socket.send_frames(parts)
-        finally:
-            socket.look()  # also after a failure: it may have consumed the FD's edge
-        self._sent += sent
-        return sent
 
     def _on_readable(self) -> None:
         frames = self._socket.receive() if self._socket is not None else None

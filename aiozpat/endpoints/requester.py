@@ -7,7 +7,7 @@ import asyncio
 from aiozpat.endpoints.base import Endpoint
 from aiozpat.endpoints.inbox import Inbox
 from aiozpat.endpoints.line import Line, within
-from aiozpat.errors import AddressInUse, Closed, TimedOut
+from aiozpat.errors import AddressInUse, TimedOut
 from aiozpat.message import FrameLike, Message, to_frames
 from aiozpat.transport import SocketKind
 
@@ -70,17 +70,6 @@ class Requester(Endpoint):
             except BaseException:
                 self._abandon()
                 raise
-
-    def _try(self, parts: list[bytes]) -> bool:
-        socket = self._socket
-        if self._closed or socket is None:
-            raise Closed(f"{self!r} is closed")
-        try:
-            sent = socket.send_frames(parts)
-        finally:
-            socket.look()  # also after a failure: it may have consumed the FD's edge
-        self._sent += sent
-        return sent
 
     def _abandon(self) -> None:
         """The reply of the request that was sent is not wanted any more: nor is the socket that would get it."""

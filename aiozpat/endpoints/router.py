@@ -12,7 +12,7 @@ from aiozpat.endpoints.line import Line
 from aiozpat.endpoints.receiver import Receiver
 from aiozpat.endpoints.request import Request
 from aiozpat.endpoints.serving import Handler, OnError, Serving
-from aiozpat.errors import Closed, UsageError
+from aiozpat.errors import UsageError
 from aiozpat.message import FrameLike, to_frames
 from aiozpat.transport import Context, SocketKind, SocketOptions
 
@@ -82,14 +82,7 @@ class Responder(Receiver[Request]):
                 del self._lines[identity]
 
     def _try(self, frames: Sequence[bytes]) -> bool:
-        socket = self._socket
-        if self._closed or socket is None:
-            raise Closed(f"{self!r} is closed")
-        try:
-            sent = socket.send_frames(frames)
-        finally:
-            socket.look()  # also after a failure: it may have consumed the FD's edge
-        self._sent += sent
+        sent = super()._try(frames)
         if not sent and self._retry is None and self._loop is not None:
             self._retry = self._loop.call_later(_RETRY, self._on_retry)
         return sent
