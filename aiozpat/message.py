@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import msgspec
+
 FrameLike: TypeAlias = bytes | str | bytearray | memoryview
 """What may be sent as one frame; text becomes UTF-8."""
 
@@ -36,7 +38,7 @@ def to_frames(parts: Sequence[FrameLike]) -> list[bytes]:
     """
     if not parts:
         raise ValueError("a message has at least one frame; send(b'') sends an empty one")
-    return [to_frame(part) for part in parts]
+    return [part if type(part) is bytes else to_frame(part) for part in parts]
 
 
 def payload_frames(payload: Payload) -> list[bytes]:
@@ -46,22 +48,14 @@ def payload_frames(payload: Payload) -> list[bytes]:
     return to_frames(payload)
 
 
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False, eq=False):  # a Struct: a fifth of the time of a plain class
     """A message as it was received.
 
     Attributes:
         frames: All of its frames, without envelope and delimiter.
     """
 
-    __slots__ = ("frames",)
-
     frames: tuple[bytes, ...]
-
-    def __init__(self, frames: Sequence[bytes]) -> None:
-        object.__setattr__(self, "frames", tuple(frames))
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a {type(self).__name__} can't be changed; make a new one")
 
     def __repr__(self) -> str:
         shown = ", ".join(repr(frame) if len(frame) <= 40 else f"<{len(frame)} bytes>" for frame in self.frames[:8])

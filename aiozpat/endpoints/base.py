@@ -14,7 +14,17 @@ from typing import ClassVar, Self
 from aiozpat.errors import Closed, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import EndpointStatistics
-from aiozpat.transport import Context, Frame, Socket, SocketKind, SocketOptions, check_bind, check_connect, endpoints_of
+from aiozpat.transport import (
+    Context,
+    Frame,
+    MonitorEvent,
+    Socket,
+    SocketKind,
+    SocketOptions,
+    check_bind,
+    check_connect,
+    endpoints_of,
+)
 
 _log = logging.getLogger("aiozpat.endpoints")
 INBOX_LIMIT = 1000
@@ -45,6 +55,7 @@ class Endpoint:
     """
 
     _kind: ClassVar[SocketKind]
+    _watches: ClassVar[bool] = False  # whether it is told of its connections
     _socket: Socket | None = None  # of the class too: __del__ runs even if __init__ raised
 
     def __init__(
@@ -153,9 +164,11 @@ class Endpoint:
             self._options,
             on_readable=self._on_readable,
             on_writable=self._on_writable,
+            on_event=self._on_event if self._watches else None,
             max_frames=MAX_FRAMES,
         )
         try:
+            self._set_up(socket)
             for number, address in enumerate(self._addresses):
                 if address.is_bind:
                     # Should the socket be opened again, its peers look for it on the port that it had.
@@ -227,14 +240,20 @@ class Endpoint:
         self._notices.note("message dropped", f"it had more than {MAX_FRAMES} frames")
         return True
 
-    def _waiting(self) -> int:
-        raise NotImplementedError
+    def _set_up(self, socket: Socket) -> None:
+        """Called with a new socket, before it is bound or connected."""
 
-    def _on_readable(self) -> None:
-        raise NotImplementedError
+    def _waiting(self) -> int:
+        return 0
+
+    def _on_readable(self) -> bool | None:
+        """A message waits; True if many were taken."""
 
     def _on_writable(self) -> None:
-        raise NotImplementedError
+        """There may be room again for what could not be sent."""
+
+    def _on_event(self, event: MonitorEvent) -> None:
+        """Something happened to a connection."""
 
     def _on_close(self, reason: str) -> None:
-        raise NotImplementedError
+        """Nothing more will be sent or received."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
-from aiozpat.endpoints.line import Line
 from aiozpat.endpoints.receiver import Receiver
-from aiozpat.message import FrameLike, Message, to_frames
+from aiozpat.endpoints.sender import Sender
+from aiozpat.message import Message
 from aiozpat.transport import Context, SocketKind, SocketOptions
 
-YIELD = 64  # sends that did not wait, after which the loop's other tasks get a turn
 
-
-class Dealer(Receiver[Message]):
+class Dealer(Sender, Receiver[Message]):
     """An asynchronous requester: any number of messages out and in, in any order, over one socket.
 
     A message goes to one peer, in turn where there are several. For a peer that it connects to, ZeroMQ holds messages
@@ -46,30 +43,9 @@ class Dealer(Receiver[Message]):
     ) -> None:
         super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
         self._delimiter = delimiter
-        self._line = Line()
 
-    async def send(self, *frames: FrameLike, timeout: float | None = None) -> None:
-        """Send one message.
-
-        It waits while there is no peer or the queues to all are full. Cancelled or timed out, nothing was sent.
-
-        Args:
-            frames: The message's frames; text becomes UTF-8.
-            timeout: Seconds to wait at most; `None` waits for ever.
-
-        Raises:
-            TimedOut: There was no room in time.
-            TypeError: A frame is neither bytes-like nor text.
-            ValueError: There is no frame.
-            Closed: The endpoint is closed, or was while this waited.
-        """
-        parts = to_frames(frames)
-        if self._delimiter:
-            parts.insert(0, b"")
-        self._usable()
-        if self._sent % YIELD == YIELD - 1:
-            await asyncio.sleep(0)  # before anything is sent: cancelled here, nothing was
-        await self._line.send(lambda: self._try(parts), timeout)
+    def _framed(self, parts: list[bytes]) -> list[bytes]:
+        return [b"", *parts] if self._delimiter else parts
 
     def _on_readable(self) -> None:
         frames = self._socket.receive() if self._socket is not None else None
@@ -79,11 +55,4 @@ class Dealer(Receiver[Message]):
         parts = [frame.bytes for frame in frames]
         if self._delimiter and len(parts) > 1 and not parts[0]:
             del parts[0]
-        self._inbox.put(Message(parts))
-
-    def _on_writable(self) -> None:
-        self._line.wake()
-
-    def _on_close(self, reason: str) -> None:
-        super()._on_close(reason)
-        self._line.wake()
+        self._inbox.put(Message(tuple(parts)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
 
 from aiozpat.endpoints.line import within
 from aiozpat.errors import Closed, TimedOut
 
 M = TypeVar("M")
+R = TypeVar("R")
 
 _YIELD = 64  # messages taken without waiting, after which the loop's other tasks get a turn
 
@@ -29,25 +30,46 @@ class Inbox(Generic[M]):
 
     def __init__(self, limit: int, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         self._limit = limit
+        self._half = limit // 2
         self._pause = pause
         self._resume = resume
         self._messages: deque[M] = deque()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._paused = False
-        self._taken = 0
+        self._credit = 0  # messages that may be taken without a turn for the loop's other tasks
         self._closed: str | None = None
 
     def __len__(self) -> int:
         return len(self._messages)
 
+    @property
+    def room(self) -> int:
+        """How many more messages it takes."""
+        return self._limit - len(self._messages)
+
     def put(self, message: M) -> None:
         """Add a message, and wake a receiver."""
-        self._messages.append(message)
+        self.extend((message,))
+
+    def extend(self, messages: Collection[M]) -> None:
+        """Add messages, and wake as many receivers."""
+        self._messages.extend(messages)
         if self._waiters:
-            self._wake_one()
+            for _ in messages:
+                self._wake_one()
         if len(self._messages) >= self._limit and not self._paused:
             self._paused = True
             self._pause()
+
+    def pop(self) -> M | None:
+        """The oldest message, if that needs no more than taking it; `None` where `take` must see to the rest."""
+        messages = self._messages
+        if not messages or not self._credit or self._waiters:
+            return None
+        self._credit -= 1
+        if self._paused:
+            return self._after_taking(messages.popleft())
+        return messages.popleft()
 
     def _wake_one(self) -> None:
         while self._waiters:
@@ -75,9 +97,7 @@ class Inbox(Generic[M]):
             Closed: The inbox was closed.
         """
         await self._until_some(timeout)
-        message = self._messages.popleft()
-        self._after_taking()
-        return message
+        return self._after_taking(self._messages.popleft())
 
     async def take_many(self, limit: int, timeout: float | None) -> list[M]:
         """Up to `limit` messages: at least one, waited for if need be, and what else is there."""
@@ -85,13 +105,18 @@ class Inbox(Generic[M]):
             raise ValueError(f"limit is at least 1; got {limit}")
         await self._until_some(timeout)
         messages = self._messages
-        taken = [messages.popleft() for _ in range(min(limit, len(messages)))]
-        self._after_taking()
-        return taken
+        if len(messages) <= limit:
+            taken = list(messages)
+            messages.clear()
+        else:
+            taken = [messages.popleft() for _ in range(limit)]
+        return self._after_taking(taken)
 
     async def _until_some(self, timeout: float | None) -> None:
-        self._taken += 1
-        if not self._taken % _YIELD:
+        if self._credit:
+            self._credit -= 1
+        else:
+            self._credit = _YIELD
             await asyncio.sleep(0)  # before anything is taken: cancelled here, nothing is lost
         if self._messages:
             return
@@ -119,9 +144,10 @@ class Inbox(Generic[M]):
                     self._waiters.remove(waiter)
                 raise
 
-    def _after_taking(self) -> None:
+    def _after_taking(self, taken: R) -> R:
         if self._messages and self._waiters:
             self._wake_one()
-        if self._paused and len(self._messages) <= self._limit // 2:
+        if self._paused and len(self._messages) <= self._half:
             self._paused = False
             self._resume()
+        return taken

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Generic, Self, TypeVar
 
-from aiozpat.endpoints.base import INBOX_LIMIT, Endpoint
+from aiozpat.endpoints.base import INBOX_LIMIT, MAX_FRAMES, Endpoint
 from aiozpat.endpoints.inbox import Inbox
 from aiozpat.errors import Closed
 
 M = TypeVar("M")
 
+_BATCH = 128  # messages taken from ZeroMQ before the loop's other work gets its turn
+
 
 class Receiver(Endpoint, Generic[M]):
     """An endpoint that receives; arguments as for `Endpoint`."""
 
+    _inbox_limit = INBOX_LIMIT
+
     def _prepare(self) -> None:
-        self._inbox: Inbox[M] = Inbox(INBOX_LIMIT, self._pause, self._resume)
+        super()._prepare()
+        self._inbox: Inbox[M] = Inbox(self._inbox_limit, self._pause, self._resume)
 
     async def recv(self, timeout: float | None = None) -> M:
         """The next message; a timeout or a cancellation loses none.
@@ -49,12 +55,16 @@ class Receiver(Endpoint, Generic[M]):
         return self
 
     async def __anext__(self) -> M:
+        message = self._inbox.pop()
+        if message is not None:
+            return message
         try:
             return await self.recv()
         except Closed:
             raise StopAsyncIteration from None
 
     def _on_close(self, reason: str) -> None:
+        super()._on_close(reason)
         self._inbox.close(reason)
 
     def _pause(self) -> None:
@@ -67,3 +77,23 @@ class Receiver(Endpoint, Generic[M]):
 
     def _waiting(self) -> int:
         return len(self._inbox)
+
+
+class BatchReceiver(Receiver[M]):
+    """Takes what has arrived many messages at a time: for patterns that stream, not for lone questions and answers."""
+
+    def _on_readable(self) -> bool:
+        socket = self._socket
+        if socket is None:
+            return True
+        batch = socket.receive_many(min(_BATCH, self._inbox.room))
+        self._received += len(batch)
+        self._inbox.extend(self._messages(batch))
+        if socket.overlong:
+            self._notices.note("message dropped", f"it had more than {MAX_FRAMES} frames")
+            socket.overlong = 0
+        return True
+
+    def _messages(self, batch: list[tuple[bytes, ...]]) -> Collection[M]:
+        """What to hand out for these frames."""
+        raise NotImplementedError

@@ -25,4 +25,4 @@ class Replier(Responder):
     """
 
     def _request(self, identity: bytes, parts: list[bytes]) -> Request:
-        return self._split(identity, parts) or Request(self, identity, (), parts)
+        return self._split(identity, parts) or Request(tuple(parts), self, identity)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
+
+from msgspec.structs import force_setattr
 
 from aiozpat.errors import UsageError
 from aiozpat.message import FrameLike, Message, to_frames
@@ -15,7 +16,7 @@ class Answers(Protocol):
     async def _answer(self, identity: bytes, parts: list[bytes], timeout: float | None) -> None: ...
 
 
-class Request(Message):
+class Request(Message, frozen=True, gc=True):  # gc: it refers to the endpoint that may hold it
     """A message received by a `Router` or `Replier`.
 
     Attributes:
@@ -23,19 +24,10 @@ class Request(Message):
         envelope: The frames that came before its own, up to and with the empty delimiter; empty if there was none.
     """
 
-    __slots__ = ("_answered", "_endpoint", "envelope", "identity")
-
-    identity: bytes
-    envelope: tuple[bytes, ...]
-    _answered: bool
     _endpoint: Answers
-
-    def __init__(self, endpoint: Answers, identity: bytes, envelope: Sequence[bytes], frames: Sequence[bytes]) -> None:
-        super().__init__(frames)
-        object.__setattr__(self, "identity", identity)
-        object.__setattr__(self, "envelope", tuple(envelope))
-        object.__setattr__(self, "_endpoint", endpoint)
-        object.__setattr__(self, "_answered", False)
+    identity: bytes
+    envelope: tuple[bytes, ...] = ()
+    _answered: bool = False
 
     @property
     def answered(self) -> bool:
@@ -65,9 +57,9 @@ class Request(Message):
         parts = to_frames(frames)
         if self._answered and self.expects_reply:
             raise UsageError(f"{self!r} is answered already; a REQ peer takes one reply")
-        object.__setattr__(self, "_answered", True)
+        force_setattr(self, "_answered", True)
         try:
             await self._endpoint._answer(self.identity, [*self.envelope, *parts], timeout)
         except BaseException:
-            object.__setattr__(self, "_answered", False)
+            force_setattr(self, "_answered", False)
             raise

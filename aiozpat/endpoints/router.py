@@ -7,10 +7,10 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
-from aiozpat.endpoints.dealer import YIELD
 from aiozpat.endpoints.line import Line
 from aiozpat.endpoints.receiver import Receiver
 from aiozpat.endpoints.request import Request
+from aiozpat.endpoints.sender import YIELD
 from aiozpat.endpoints.serving import Handler, OnError, Serving
 from aiozpat.errors import UsageError
 from aiozpat.message import FrameLike, to_frames
@@ -122,7 +122,7 @@ class Responder(Receiver[Request]):
             end = parts.index(b"") + 1
         except ValueError:
             return None
-        return Request(self, identity, parts[:end], parts[end:] or [b""])
+        return Request(tuple(parts[end:]) or (b"",), self, identity, tuple(parts[:end]))
 
 
 class Router(Responder):
@@ -190,9 +190,9 @@ class Router(Responder):
             return request
         if self._framing == "auto" and len(parts) > 1 and not parts[0]:
             self._remember(identity)
-            return Request(self, identity, parts[:1], parts[1:])
+            return Request(tuple(parts[1:]), self, identity, (b"",))
         self._delimited.pop(identity, None)
-        return Request(self, identity, (), parts)
+        return Request(tuple(parts), self, identity)
 
     def _remember(self, identity: bytes) -> None:
         self._delimited[identity] = None

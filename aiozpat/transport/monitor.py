@@ -66,10 +66,11 @@ class Monitor:
         self._receive_part: Any = zmq.backend.Socket.recv.__get__(self._socket)
         self._fd = int(self._socket.get(zmq.FD))
         self._closed = False
-        loop.add_reader(self._fd, self._drain)
-        loop.call_soon(self._drain)  # the FD is edge-triggered: what came before the reader would be missed
+        loop.add_reader(self._fd, self.drain)
+        loop.call_soon(self.drain)  # the FD is edge-triggered: what came before the reader would be missed
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
+        """Call back for each event there is."""
         while not self._closed:
             try:
                 head = self._receive_part(zmq.NOBLOCK)
@@ -82,7 +83,7 @@ class Monitor:
             try:
                 self._on_event(MonitorEvent(MonitorEventKind(number), value, endpoint.decode("utf-8", "replace")))
             except BaseException:
-                self._loop.call_soon(self._drain)  # the edge is consumed: somebody must look again
+                self._loop.call_soon(self.drain)  # the edge is consumed: somebody must look again
                 raise
 
     def close(self) -> None:

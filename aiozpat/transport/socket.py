@@ -67,6 +67,15 @@ class SocketKind(IntEnum):
     REQ = zmq.REQ
     DEALER = zmq.DEALER
     ROUTER = zmq.ROUTER
+    XPUB = zmq.XPUB
+    SUB = zmq.SUB
+    PUSH = zmq.PUSH
+    PULL = zmq.PULL
+    PAIR = zmq.PAIR
+
+
+# Sockets of these kinds always say that they are writable: one full peer must not hold up the others.
+_ALWAYS_WRITABLE = (SocketKind.ROUTER, SocketKind.XPUB)
 
 
 class Socket:
@@ -77,6 +86,7 @@ class Socket:
         kind: ZeroMQ's socket type.
         options: What to set on it.
         on_readable: Called when at least one message waits; it calls `receive`, and is called again while more wait.
+            If it returns True, it took many at once, and the loop's other work gets its turn first.
         on_writable: Called after a send was refused (False) and there may be room again.
         on_event: Called for each event of the socket's connections; `None` for no monitor.
         max_frames: How many frames of a message are kept; the rest but one is dropped, so that the receiver sees it.
@@ -99,13 +109,14 @@ class Socket:
         "_options",
         "_paused",
         "_recv",
-        "_router",
         "_scheduled",
         "_send",
         "_socket",
+        "_vague",
         "_variables",
         "_want_write",
         "kind",
+        "overlong",
     )
 
     def __init__(
@@ -114,7 +125,7 @@ class Socket:
         kind: SocketKind,
         options: SocketOptions,
         *,
-        on_readable: Callable[[], object],
+        on_readable: Callable[[], bool | None],
         on_writable: Callable[[], object] | None = None,
         on_event: Callable[[MonitorEvent], None] | None = None,
         max_frames: int,
@@ -130,9 +141,10 @@ class Socket:
         self._max_frames = max_frames
         self._closed = False
         self._paused = False
-        self._router = kind is SocketKind.ROUTER
+        self._vague = kind in _ALWAYS_WRITABLE
         self._scheduled = False
         self._want_write = False
+        self.overlong = 0  # messages of more than `max_frames` frames that `receive_many` has dropped
         self._endpoints: list[str] = []
         self._monitor: Monitor | None = None
         zmq_context = context.acquire()
@@ -154,8 +166,11 @@ class Socket:
         for number, value in options.settings():
             self._socket.setsockopt(number, value)
         # Not IMMEDIATE: with it, libzmq throws away at a disconnect what has arrived and was not read yet.
-        if self._router:
+        if self.kind is SocketKind.ROUTER:
             self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        elif self.kind is SocketKind.XPUB:
+            self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tell of each connection's subscriptions, not of news alone
+            self.set_lossy(False)
         # Bound once: attribute look-ups and zmq.asyncio's overrides would cost half of a small send or receive.
         self._send: Any = zmq.backend.Socket.send.__get__(self._socket)
         self._recv: Any = zmq.backend.Socket.recv.__get__(self._socket)
@@ -219,6 +234,20 @@ class Socket:
         if self._options.ipv6 or "://[" in endpoint:
             self._socket.setsockopt(zmq.IPV6, 1)
 
+    def subscribe(self, prefix: bytes) -> None:
+        """Let messages that begin so come in; a SUB's."""
+        self._socket.setsockopt(zmq.SUBSCRIBE, prefix)
+        self.look()
+
+    def unsubscribe(self, prefix: bytes) -> None:
+        """Undo one `subscribe`."""
+        self._socket.setsockopt(zmq.UNSUBSCRIBE, prefix)
+        self.look()
+
+    def set_lossy(self, lossy: bool) -> None:
+        """What an XPUB does with a message for a full subscriber: leave that one out, or send to nobody (False)."""
+        self._socket.setsockopt(zmq.XPUB_NODROP, int(not lossy))
+
     def receive(self) -> list[Frame] | None:
         """The next message's frames, or None when there is none."""
         try:
@@ -236,6 +265,30 @@ class Socket:
             return None
         frame = recv(_NOBLOCK, False)
         return identity, (self._with_rest(frame) if frame.more else [frame])
+
+    def receive_many(self, limit: int) -> list[tuple[bytes, ...]]:
+        """What has arrived, up to `limit` messages; much faster than one by one."""
+        recv, noblock = self._recv, _NOBLOCK
+        messages: list[tuple[bytes, ...]] = []
+        append = messages.append
+        try:
+            for _ in range(limit):
+                frame = recv(noblock, False)
+                if not frame.more:
+                    append((frame.bytes,))
+                    continue
+                second = recv(noblock, False)
+                if not second.more:
+                    append((frame.bytes, second.bytes))
+                    continue
+                frames = [frame, *self._with_rest(second)]
+                if len(frames) <= self._max_frames:
+                    append(tuple([frame.bytes for frame in frames]))
+                else:
+                    self.overlong += 1
+        except zmq.Again:
+            pass
+        return messages
 
     def _with_rest(self, frame: Frame) -> list[Frame]:
         """The other frames of a message, as far as they are kept."""
@@ -288,7 +341,7 @@ class Socket:
         if self._closed or self._scheduled:
             return
         events = self._get(_EVENTS)
-        if (events & _POLLIN and not self._paused) or (events & _POLLOUT and self._want_write and not self._router):
+        if (events & _POLLIN and not self._paused) or (events & _POLLOUT and self._want_write and not self._vague):
             self._schedule()
 
     def look(self) -> None:
@@ -319,26 +372,31 @@ class Socket:
         self._scheduled = False
         if self._closed:
             return
-        if self._router and self._want_write:
-            # A ROUTER is always writable; that its FD woke is the only sign that a full peer may have room.
+        if self._vague and self._want_write:
+            # It always says that it is writable; that its FD woke is the only sign that a full peer may have room.
             self._take_writable()
         try:
             for number in range(_BATCH):
                 events = self._get(_EVENTS)
-                if self._want_write and events & _POLLOUT and not self._router:
+                if self._want_write and events & _POLLOUT and not self._vague:
                     self._take_writable()
                 elif not events & _POLLIN or self._paused:
                     return
                 else:
-                    self._on_readable()
+                    enough = self._on_readable()
                     if self.closed:  # by what was received
                         return
-                    if not again and not number:
+                    if enough or (not again and not number):
                         break
         except BaseException:
             self._schedule()  # the edge is consumed: whatever went wrong, somebody must look again
             raise
         self._schedule()
+
+    def drain_events(self) -> None:
+        """Report the events of connections that libzmq has told of; those precede the messages of the connection."""
+        if self._monitor is not None:
+            self._monitor.drain()
 
     def _take_writable(self) -> None:
         self._want_write = False

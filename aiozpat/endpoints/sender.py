@@ -1,0 +1,94 @@
+"""Sending, as the endpoints do it that have one queue for all their messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from aiozpat.endpoints.base import Endpoint
+from aiozpat.endpoints.line import Line, within
+from aiozpat.errors import TimedOut
+from aiozpat.message import FrameLike, Payload, payload_frames, to_frames
+
+YIELD = 64  # sends that did not wait, after which the loop's other tasks get a turn
+
+
+class Sender(Endpoint):
+    """An endpoint that sends; arguments as for `Endpoint`."""
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._line = Line()
+
+    async def send(self, *frames: FrameLike, timeout: float | None = None) -> None:
+        """Send one message.
+
+        It waits while there is no peer or the queues to all are full. Cancelled or timed out, nothing was sent.
+
+        Args:
+            frames: The message's frames; text becomes UTF-8.
+            timeout: Seconds to wait at most; `None` waits for ever.
+
+        Raises:
+            TimedOut: There was no room in time.
+            TypeError: A frame is neither bytes-like nor text.
+            ValueError: There is no frame.
+            Closed: The endpoint is closed, or was while this waited.
+        """
+        await self._send(to_frames(frames), timeout)
+
+    async def send_many(self, messages: Iterable[Payload], timeout: float | None = None) -> None:
+        """Send messages in their order; faster than one `send` after the other.
+
+        It waits as `send` does. Cancelled or timed out, a first part of them was sent, each whole or not at all;
+        `statistics().sent` counts them.
+
+        Args:
+            messages: Each is one frame, or a sequence of frames.
+            timeout: Seconds for all of them; `None` waits for ever.
+
+        Raises:
+            TimedOut: There was no room in time; it says how many were sent.
+            TypeError: A frame is neither bytes-like nor text; those before it were sent.
+            ValueError: A message has no frame.
+            Closed: The endpoint is closed, or was while this waited.
+        """
+        if timeout is None:
+            await self._send_all(messages)
+            return
+        before = self._sent
+        try:
+            async with within(timeout):
+                await self._send_all(messages)
+        except TimeoutError:
+            raise TimedOut(f"no room within {timeout} s; {self._sent - before} messages were sent") from None
+
+    async def _send_all(self, messages: Iterable[Payload]) -> None:
+        self._usable()
+        line = self._line
+        for number, message in enumerate(messages):
+            parts = self._framed(payload_frames(message))
+            if number % YIELD == YIELD - 1:
+                await asyncio.sleep(0)  # before it is sent: cancelled here, it was not
+            if line or not self._try(parts):
+                await line.send(lambda parts=parts: self._try(parts), None)  # type: ignore[misc]  # bound to this turn
+
+    async def _send(self, parts: list[bytes], timeout: float | None) -> None:
+        """Send one message, after those that wait already."""
+        self._usable()
+        if self._sent % YIELD == YIELD - 1:
+            await asyncio.sleep(0)  # before anything is sent: cancelled here, nothing was
+        parts = self._framed(parts)
+        if self._line or not self._try(parts):
+            await self._line.send(lambda: self._try(parts), timeout)
+
+    def _framed(self, parts: list[bytes]) -> list[bytes]:
+        """The frames as they go out."""
+        return parts
+
+    def _on_writable(self) -> None:
+        self._line.wake()
+
+    def _on_close(self, reason: str) -> None:
+        super()._on_close(reason)
+        self._line.wake()
