@@ -5,13 +5,27 @@ cancellation and status codes over one documented protocol.
 """
 
 from aiozpat import errors
-from aiozpat.endpoints import Dealer, Replier, Request, Requester, Router
+from aiozpat.endpoints import (
+    Dealer,
+    Pair,
+    Publication,
+    Publisher,
+    Puller,
+    Pusher,
+    Replier,
+    Request,
+    Requester,
+    Router,
+    Subscriber,
+)
 from aiozpat.errors import (
     AiozpatError,
     Closed,
     DeadlineExceeded,
     InvalidArgument,
+    InvalidBody,
     PeerUnreachable,
+    QueueFull,
     ResourceExhausted,
     RpcError,
     TimedOut,
@@ -34,9 +48,16 @@ __all__ = [
     "DeadlineExceeded",
     "Dealer",
     "InvalidArgument",
+    "InvalidBody",
     "Limits",
     "Message",
+    "Pair",
     "PeerUnreachable",
+    "Publication",
+    "Publisher",
+    "Puller",
+    "Pusher",
+    "QueueFull",
     "Replier",
     "Request",
     "Requester",
@@ -46,6 +67,7 @@ __all__ = [
     "Server",
     "Service",
     "SocketOptions",
+    "Subscriber",
     "TimedOut",
     "Unavailable",
     "Unimplemented",

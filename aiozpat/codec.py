@@ -22,7 +22,7 @@ DECODE_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 BUFFER_TYPES = frozenset((bytes, bytearray, memoryview))
 MIXED_LIMIT = 256 * 1024  # bytes of a value beside its buffers: decoded without types it can be 72 times as large
 _NATIVE = (bytes, bytearray, memoryview, datetime)  # what MessagePack has of its own: no text is taken for them
-_packb = msgspec.msgpack.Encoder().encode
+pack: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 _unpack_index = msgspec.msgpack.Decoder(int).decode
 
 Raw: TypeAlias = msgspec.Raw | bytes | memoryview
@@ -36,7 +36,7 @@ def extract(value: Any, buffers: list[Buffer]) -> Any:
     if type(value) not in BUFFER_TYPES or not is_large(value):
         return value
     buffers.append(_frozen(value))
-    return msgspec.msgpack.Ext(BUFFER_EXT, _packb(len(buffers) - 1))
+    return msgspec.msgpack.Ext(BUFFER_EXT, pack(len(buffers) - 1))
 
 
 def is_large(value: Buffer) -> bool:

@@ -7,6 +7,8 @@ AiozpatError
 ├── AddressInUse             somebody else listens there                                          (OSError)
 ├── TimedOut                 a level 1 operation ran out of its time                              (TimeoutError)
 ├── PeerUnreachable          a level 1 send to a peer that is not (or no longer) connected        (ConnectionError)
+├── QueueFull                a subscriber's queue has no room, and the publisher was told to say so
+├── InvalidBody              a published body that is not of the type that was asked for          (ValueError)
 ├── ProtocolError            the other side broke AZP/1
 └── RpcError                 how a call ended, named by gRPC's status codes
     ├── Cancelled                                              1
@@ -48,12 +50,14 @@ __all__ = [
     "FailedPrecondition",
     "Internal",
     "InvalidArgument",
+    "InvalidBody",
     "InvalidEndpoint",
     "NotFound",
     "OutOfRange",
     "PeerUnreachable",
     "PermissionDenied",
     "ProtocolError",
+    "QueueFull",
     "ResourceExhausted",
     "RpcError",
     "StatusCode",
@@ -92,6 +96,14 @@ class TimedOut(AiozpatError, TimeoutError):
 
 class PeerUnreachable(AiozpatError, ConnectionError):
     """A message for a peer that is not connected, or no longer; it was not sent."""
+
+
+class QueueFull(AiozpatError):
+    """A subscriber's queue has no room, and the publisher was told to raise then; nothing was sent."""
+
+
+class InvalidBody(AiozpatError, ValueError):
+    """The body of a published message is not of the subscriber's `body_type`; this concerns that message alone."""
 
 
 class ProtocolError(AiozpatError):

@@ -13,29 +13,12 @@ from aiozpat.message import FrameLike, Payload, payload_frames, to_frames
 YIELD = 64  # sends that did not wait, after which the loop's other tasks get a turn
 
 
-class Sender(Endpoint):
-    """An endpoint that sends; arguments as for `Endpoint`."""
+class Outgoing(Endpoint):
+    """An endpoint with a line of senders; arguments as for `Endpoint`."""
 
     def _prepare(self) -> None:
         super()._prepare()
         self._line = Line()
-
-    async def send(self, *frames: FrameLike, timeout: float | None = None) -> None:
-        """Send one message.
-
-        It waits while there is no peer or the queues to all are full. Cancelled or timed out, nothing was sent.
-
-        Args:
-            frames: The message's frames; text becomes UTF-8.
-            timeout: Seconds to wait at most; `None` waits for ever.
-
-        Raises:
-            TimedOut: There was no room in time.
-            TypeError: A frame is neither bytes-like nor text.
-            ValueError: There is no frame.
-            Closed: The endpoint is closed, or was while this waited.
-        """
-        await self._send(to_frames(frames), timeout)
 
     async def send_many(self, messages: Iterable[Payload], timeout: float | None = None) -> None:
         """Send messages in their order; faster than one `send` after the other.
@@ -92,3 +75,24 @@ class Sender(Endpoint):
     def _on_close(self, reason: str) -> None:
         super()._on_close(reason)
         self._line.wake()
+
+
+class Sender(Outgoing):
+    """An endpoint that sends to whoever is next; arguments as for `Endpoint`."""
+
+    async def send(self, *frames: FrameLike, timeout: float | None = None) -> None:
+        """Send one message.
+
+        It waits while there is no peer or the queues to all are full. Cancelled or timed out, nothing was sent.
+
+        Args:
+            frames: The message's frames; text becomes UTF-8.
+            timeout: Seconds to wait at most; `None` waits for ever.
+
+        Raises:
+            TimedOut: There was no room in time.
+            TypeError: A frame is neither bytes-like nor text.
+            ValueError: There is no frame.
+            Closed: The endpoint is closed, or was while this waited.
+        """
+        await self._send(to_frames(frames), timeout)

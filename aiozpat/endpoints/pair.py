@@ -1,0 +1,34 @@
+"""PAIR: exactly two ends, both of which send and receive."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from aiozpat.endpoints.peers import Watching
+from aiozpat.endpoints.receiver import BatchReceiver
+from aiozpat.endpoints.sender import Sender
+from aiozpat.message import Message
+from aiozpat.transport import SocketKind
+
+
+class Pair(Sender, BatchReceiver[Message], Watching):
+    """One of two ends that send and receive as they like.
+
+    The end that listens takes one peer at a time: while that is connected, ZeroMQ turns others away without a word.
+    Where peers come and go, use `Router` and `Dealer`.
+
+    Args:
+        bind: One endpoint or several to listen on.
+        connect: One endpoint or several to connect to.
+        linger: Seconds for which messages sent just before closing are still delivered.
+        options: Options of the socket.
+        context: A context to share; by default the loop's own.
+
+    Raises:
+        InvalidEndpoint: Not an endpoint that can be bound or connected to.
+    """
+
+    _kind = SocketKind.PAIR
+
+    def _messages(self, batch: list[tuple[bytes, ...]]) -> Collection[Message]:
+        return [Message(frames) for frames in batch]

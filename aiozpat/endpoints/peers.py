@@ -1,0 +1,110 @@
+"""The connections that an endpoint has now, as its monitor tells of them."""
+
+from __future__ import annotations
+
+from aiozpat.endpoints.base import Endpoint
+from aiozpat.endpoints.waiting import Conditions
+from aiozpat.errors import UsageError
+from aiozpat.transport import MonitorEvent, MonitorEventKind
+
+
+class Connections:
+    """Which file descriptors are connections, and which of them are peers: connections that have shaken hands.
+
+    libzmq tells of a handshake without naming the connection. It is taken for the newest that waits for one: a peer
+    shakes hands at once, and what stays silent (a port scanner) is older.
+    """
+
+    __slots__ = ("_peers", "_strangers")
+
+    def __init__(self) -> None:
+        self._strangers: dict[int, None] = {}
+        self._peers: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def __contains__(self, fd: int) -> bool:
+        return fd in self._peers or fd in self._strangers
+
+    def opened(self, fd: int) -> None:
+        """A connection came about."""
+        self._strangers[fd] = None
+
+    def greeted(self) -> None:
+        """Some connection has shaken hands."""
+        if self._strangers:
+            self._peers.add(self._strangers.popitem()[0])
+
+    def proven(self, fd: int) -> None:
+        """A message came by it, so it is a peer."""
+        if fd in self._strangers:
+            del self._strangers[fd]
+            self._peers.add(fd)
+
+    def ended(self, fd: int) -> None:
+        """A connection has ended."""
+        self._strangers.pop(fd, None)
+        self._peers.discard(fd)
+
+    def clear(self) -> None:
+        """All have ended."""
+        self._strangers.clear()
+        self._peers.clear()
+
+
+class Watching(Endpoint):
+    """An endpoint that knows its connections; arguments as for `Endpoint`."""
+
+    _watches = True
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._connections = Connections()
+        self._conditions = Conditions()
+
+    @property
+    def peers(self) -> int:
+        """How many peers are connected now, over tcp:// and ipc://; libzmq does not tell of inproc:// ones."""
+        return len(self._connections)
+
+    async def wait_for_peers(self, count: int = 1, timeout: float | None = None) -> None:
+        """Wait until that many peers are connected.
+
+        Args:
+            count: How many.
+            timeout: Seconds to wait; `None` waits for ever.
+
+        Raises:
+            TimedOut: There were fewer in time.
+            UsageError: It is on inproc:// alone, where libzmq does not tell of peers.
+            Closed: The endpoint is closed, or was while this waited.
+        """
+        self._usable()
+        if count > self.peers and all(endpoint.startswith("inproc:") for endpoint in self.endpoints):
+            raise UsageError(
+                f"{self!r} is on inproc:// alone, where libzmq does not tell of peers: don't wait for them"
+            )
+        await self._conditions.until(
+            lambda: self.peers >= count, timeout, lambda: f"{self.peers} of {count} peers were connected"
+        )
+
+    def _on_event(self, event: MonitorEvent) -> None:
+        kind = event.kind
+        if kind in (MonitorEventKind.ACCEPTED, MonitorEventKind.CONNECTED):
+            self._connections.opened(event.value)
+        elif kind is MonitorEventKind.HANDSHAKE_SUCCEEDED:
+            self._connections.greeted()
+            self._conditions.changed()
+        elif kind is MonitorEventKind.DISCONNECTED:
+            self._connections.ended(event.value)
+            self._on_gone(event.value)
+            self._conditions.changed()
+
+    def _on_gone(self, fd: int) -> None:
+        """A connection has ended."""
+
+    def _on_close(self, reason: str) -> None:
+        super()._on_close(reason)
+        self._connections.clear()
+        self._conditions.close(reason)

@@ -1,0 +1,102 @@
+"""PUSH and PULL: work for whoever is next, one way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from aiozpat.endpoints.peers import Watching
+from aiozpat.endpoints.receiver import BatchReceiver
+from aiozpat.endpoints.sender import Sender
+from aiozpat.message import Message
+from aiozpat.transport import Context, SocketKind, SocketOptions
+
+_PREFETCH_BUFFER_BYTES = 4096  # of the kernel; with its own, a stuck worker held 62,000 tasks of 64 bytes
+
+
+class Pusher(Sender, Watching):
+    """Hands each message to one of the connected pullers, in turn; those that are full are passed over.
+
+    For a peer that it connects to, ZeroMQ holds messages (`SocketOptions.send_queue_messages`) also while the
+    connection is not there yet. What it holds for a puller that dies is lost: let the sink report what is done.
+
+    Args:
+        bind: One endpoint or several to listen on.
+        connect: One endpoint or several to connect to.
+        prefetch: How many messages may wait on the way to each puller, beside a few KiB in the kernel; set it here and
+            at the pullers where tasks take long and differ. By default 1000 and what the kernel takes, which is
+            fastest, but leaves a slow worker with tasks that others could do. `SocketOptions.send_buffer_bytes`
+            chooses the kernel's part.
+        linger: Seconds for which messages sent just before closing are still delivered.
+        options: Options of the socket.
+        context: A context to share; by default the loop's own.
+
+    Raises:
+        InvalidEndpoint: Not an endpoint that can be bound or connected to.
+        ValueError: `prefetch` is less than 1.
+    """
+
+    _kind = SocketKind.PUSH
+
+    def __init__(
+        self,
+        *,
+        bind: str | Iterable[str] | None = None,
+        connect: str | Iterable[str] | None = None,
+        prefetch: int | None = None,
+        linger: float = 1.0,
+        options: SocketOptions | None = None,
+        context: Context | None = None,
+    ) -> None:
+        options = options or SocketOptions()
+        if prefetch is not None:
+            buffer_bytes = options.send_buffer_bytes or _PREFETCH_BUFFER_BYTES
+            options = replace(options, send_queue_messages=_checked(prefetch), send_buffer_bytes=buffer_bytes)
+        super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
+
+
+class Puller(BatchReceiver[Message]):
+    """Takes messages from any number of pushers, fairly.
+
+    Args:
+        bind: One endpoint or several to listen on.
+        connect: One endpoint or several to connect to.
+        prefetch: How many messages are taken ahead of the one that is worked on: as many in this process and as many in
+            ZeroMQ, beside a few KiB in the kernel. By default 1000 each, which is fastest; a worker whose tasks take
+            long sets 1, and its `Pusher` too.
+        linger: Seconds; nothing is sent, so it matters little.
+        options: Options of the socket.
+        context: A context to share; by default the loop's own.
+
+    Raises:
+        InvalidEndpoint: Not an endpoint that can be bound or connected to.
+        ValueError: `prefetch` is less than 1.
+    """
+
+    _kind = SocketKind.PULL
+
+    def __init__(
+        self,
+        *,
+        bind: str | Iterable[str] | None = None,
+        connect: str | Iterable[str] | None = None,
+        prefetch: int | None = None,
+        linger: float = 1.0,
+        options: SocketOptions | None = None,
+        context: Context | None = None,
+    ) -> None:
+        options = options or SocketOptions()
+        if prefetch is not None:
+            self._inbox_limit = _checked(prefetch)
+            buffer_bytes = options.receive_buffer_bytes or _PREFETCH_BUFFER_BYTES
+            options = replace(options, receive_queue_messages=prefetch, receive_buffer_bytes=buffer_bytes)
+        super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
+
+    def _messages(self, batch: list[tuple[bytes, ...]]) -> Collection[Message]:
+        return [Message(frames) for frames in batch]
+
+
+def _checked(prefetch: int) -> int:
+    if prefetch != int(prefetch) or prefetch < 1:
+        raise ValueError(f"prefetch is a whole number, 1 or more; got {prefetch!r}")
+    return prefetch

@@ -1,0 +1,198 @@
+"""Publish-subscribe, the publishing end: an XPUB on PUB's wire, so that it knows its subscribers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+from aiozpat.codec import ENCODE_ERRORS, pack
+from aiozpat.endpoints.peers import Watching
+from aiozpat.endpoints.publication import is_echo, topic_bytes
+from aiozpat.endpoints.sender import Outgoing
+from aiozpat.endpoints.subscriptions import Subscriptions
+from aiozpat.errors import QueueFull
+from aiozpat.message import FrameLike, to_frames
+from aiozpat.transport import Context, SocketKind, SocketOptions, source_fd
+
+Overflow: TypeAlias = Literal["drop", "wait", "raise"]
+
+_RETRY = 0.02  # seconds between tries to send to full subscribers, should the FD not tell
+_ECHOES = 100  # answers to `Subscriber.ready` within a second; a flood of questions must not become one of answers
+
+
+class Publisher(Outgoing, Watching):
+    """Sends each message to every subscriber that has subscribed to a prefix of its topic.
+
+    Args:
+        bind: One endpoint or several to listen on.
+        connect: One endpoint or several to connect to.
+        overflow: What happens to a message while a subscriber's queue (`SocketOptions.send_queue_messages`) is full.
+            `"drop"`: that subscriber misses it, the others get it; each time a queue fills up counts as one `overflow`
+            in `statistics().notices`. `"wait"`: sending waits, so that one slow subscriber holds up all. `"raise"`:
+            `QueueFull`, and nobody gets it.
+        linger: Seconds for which messages sent just before closing are still delivered.
+        options: Options of the socket.
+        context: A context to share; by default the loop's own.
+
+    Raises:
+        InvalidEndpoint: Not an endpoint that can be bound or connected to.
+        ValueError: An unknown overflow.
+    """
+
+    _kind = SocketKind.XPUB
+
+    def __init__(
+        self,
+        *,
+        bind: str | Iterable[str] | None = None,
+        connect: str | Iterable[str] | None = None,
+        overflow: Overflow = "drop",
+        linger: float = 1.0,
+        options: SocketOptions | None = None,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
+        if overflow not in ("drop", "wait", "raise"):
+            raise ValueError(f'overflow is "drop", "wait" or "raise"; got {overflow!r}')
+        self._overflow = overflow
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._subscriptions = Subscriptions()
+        self._retry: asyncio.TimerHandle | None = None
+        self._echoes = 0  # in the second that began at
+        self._echoes_since = 0.0
+
+    async def send(self, topic: FrameLike, *frames: FrameLike, timeout: float | None = None) -> None:
+        """Publish one message.
+
+        Args:
+            topic: The first frame; subscribers choose by what it begins with. Text becomes UTF-8.
+            frames: The frames after it, the body last; without any, the topic is the whole message.
+            timeout: Seconds to wait where `overflow="wait"`; `None` waits for ever.
+
+        Raises:
+            TimedOut: A subscriber's queue was full all the time (`overflow="wait"`); nothing was sent.
+            QueueFull: A subscriber's queue is full (`overflow="raise"`); nothing was sent.
+            TypeError: A frame is neither bytes-like nor text.
+            Closed: The endpoint is closed, or was while this waited.
+        """
+        await self._send(to_frames((topic, *frames)), timeout)
+
+    async def send_value(self, topic: FrameLike, value: Any, timeout: float | None = None) -> None:
+        """Publish a value, as MessagePack; a `Subscriber(body_type=...)` has it back as `message.value`.
+
+        Args:
+            topic: The first frame.
+            value: Builtins, dataclasses, msgspec Structs, enums, datetimes and containers of them.
+            timeout: As for `send`.
+
+        Raises:
+            TypeError: The value can't be encoded.
+            TimedOut: As for `send`; so are `QueueFull` and `Closed`.
+        """
+        try:
+            body = pack(value)
+        except ENCODE_ERRORS as error:
+            raise TypeError(f"a value of type {type(value).__name__} can't be encoded: {error}") from None
+        await self._send(to_frames((topic, body)), timeout)
+
+    def subscribers(self, topic: FrameLike = b"") -> int:
+        """How many connections have subscribed to a prefix of the topic, so that they get what is published there.
+
+        Subscribers behind a proxy are one connection, and those on inproc:// count as one together.
+        """
+        return self._subscriptions.count(topic_bytes(topic))
+
+    async def wait_for_subscribers(self, topic: FrameLike, count: int = 1, timeout: float | None = None) -> None:
+        """Wait until so many connections have subscribed; then what is published reaches them. No sleeping needed.
+
+        Args:
+            topic: What is going to be published; who has subscribed to a prefix of it counts.
+            count: How many; behind a proxy and on inproc:// only "at least one" can be told.
+            timeout: Seconds to wait; `None` waits for ever.
+
+        Raises:
+            TimedOut: There were fewer in time.
+            Closed: The endpoint is closed, or was while this waited.
+        """
+        self._usable()
+        wanted = topic_bytes(topic)
+        await self._conditions.until(
+            lambda: self._subscriptions.count(wanted) >= count,
+            timeout,
+            lambda: f"{self._subscriptions.count(wanted)} of {count} subscribers to {topic!r} were connected",
+        )
+
+    def _try(self, frames: Sequence[bytes]) -> bool:
+        sent = super()._try(frames)
+        if sent or self._socket is None:
+            return sent
+        if self._overflow == "raise":
+            raise QueueFull("a subscriber's queue is full; nothing was sent")
+        if self._overflow == "wait":
+            if self._retry is None and self._loop is not None:
+                self._retry = self._loop.call_later(_RETRY, self._on_retry)
+            return False
+        # For this one message only: libzmq then leaves the full subscriber out until it has room again, and the next
+        # refusal is the next overflow. Lossy all the time, it would never tell.
+        self._notices.note("overflow", f"{self!r}: a subscriber's queue is full; it misses messages")
+        self._socket.set_lossy(True)
+        try:
+            return super()._try(frames)
+        finally:
+            self._socket.set_lossy(False)
+
+    def _on_retry(self) -> None:
+        self._retry = None
+        self._on_writable()
+
+    def _on_readable(self) -> None:
+        """A subscription comes or goes."""
+        socket = self._socket
+        frames = socket.receive() if socket is not None else None
+        if socket is None or frames is None:
+            return
+        socket.drain_events()  # so that its connection is known, and one that had the same number before is forgotten
+        connection, data = source_fd(frames[0]), frames[0].bytes
+        prefix = data[1:]
+        if len(frames) > 1 or data[:1] not in (b"\0", b"\1"):
+            self._notices.note("not a subscription", f"{self!r}: a subscriber sent a message of its own")
+        elif connection >= 0 and connection not in self._connections:
+            return  # of a connection that has ended
+        elif data[:1] == b"\0":
+            if connection >= 0 or self._is_inproc():  # libzmq's own, for one that has ended, names no connection
+                self._subscriptions.remove(connection, prefix)
+        else:
+            self._connections.proven(connection)
+            self._on_subscription(connection, prefix)
+        self._conditions.changed()
+
+    def _on_subscription(self, connection: int, prefix: bytes) -> None:
+        if is_echo(prefix):
+            self._echo(prefix)
+        elif not self._subscriptions.add(connection, prefix):
+            self._notices.note("subscription not counted", f"{self!r} has too many of them")
+
+    def _echo(self, question: bytes) -> None:
+        """Answer a `Subscriber.ready`: whoever gets this has all its earlier subscriptions in force here."""
+        now = self._loop.time() if self._loop is not None else 0.0
+        if now - self._echoes_since >= 1.0:
+            self._echoes, self._echoes_since = 0, now
+        self._echoes += 1
+        if self._echoes > _ECHOES or self._line or not super()._try((question,)):
+            self._notices.count("ready not answered")  # it will be asked again
+        else:
+            self._sent -= 1  # not a message of the user's
+
+    def _is_inproc(self) -> bool:
+        return any(endpoint.startswith("inproc:") for endpoint in self.endpoints)
+
+    def _on_gone(self, fd: int) -> None:
+        self._subscriptions.drop(fd)
+
+    def _on_close(self, reason: str) -> None:
+        super()._on_close(reason)
+        if self._retry is not None:
+            self._retry.cancel()

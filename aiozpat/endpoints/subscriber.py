@@ -1,0 +1,182 @@
+"""Publish-subscribe, the subscribing end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Collection, Iterable
+from typing import Any, Generic, TypeVar, overload
+
+from aiozpat.codec import Decoder
+from aiozpat.endpoints.peers import Watching
+from aiozpat.endpoints.publication import ECHO, ECHO_BYTES, Publication, is_echo, topic_bytes
+from aiozpat.endpoints.receiver import BatchReceiver
+from aiozpat.errors import TimedOut, UsageError
+from aiozpat.message import FrameLike
+from aiozpat.transport import Context, Socket, SocketKind, SocketOptions
+
+T = TypeVar("T")
+Topics = FrameLike | Iterable[FrameLike]
+
+_ECHO_SECONDS = 1.0  # in which a publisher of ours answers; after it, it is a plain PUB
+
+
+class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
+    """Receives what is published under the topics that it has subscribed to.
+
+    A topic is a prefix: `"weather"` takes in `weather.snow`, and `""` everything. What was published before the
+    subscription reached the publisher is gone: `ready` waits for that. Where messages come faster than they are taken,
+    ZeroMQ's queue fills up and the publisher decides what is left out.
+
+    Args:
+        bind: One endpoint or several to listen on.
+        connect: One endpoint or several to connect to.
+        topics: What to subscribe to from the start; must be given.
+        body_type: What `message.value` decodes the body into, from MessagePack; by default whatever that gives.
+        linger: Seconds; nothing is sent, so it matters little.
+        options: Options of the socket.
+        context: A context to share; by default the loop's own.
+
+    Raises:
+        InvalidEndpoint: Not an endpoint that can be bound or connected to.
+        UsageError: No topic is given.
+        TypeError: A topic is neither text nor bytes.
+    """
+
+    _kind = SocketKind.SUB
+
+    @overload
+    def __init__(
+        self: Subscriber[Any],
+        *,
+        bind: str | Iterable[str] | None = None,
+        connect: str | Iterable[str] | None = None,
+        topics: Topics,
+        linger: float = 1.0,
+        options: SocketOptions | None = None,
+        context: Context | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        *,
+        bind: str | Iterable[str] | None = None,
+        connect: str | Iterable[str] | None = None,
+        topics: Topics,
+        body_type: type[T],
+        linger: float = 1.0,
+        options: SocketOptions | None = None,
+        context: Context | None = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        *,
+        bind: str | Iterable[str] | None = None,
+        connect: str | Iterable[str] | None = None,
+        topics: Topics = (),
+        body_type: Any = Any,
+        linger: float = 1.0,
+        options: SocketOptions | None = None,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
+        given = (topics,) if isinstance(topics, (str, bytes, bytearray, memoryview)) else topics
+        if not isinstance(given, Iterable):
+            raise TypeError(f'topics are text or bytes, as in topics=["weather"]; got {topics!r}')
+        self._topics = {topic_bytes(topic) for topic in given}
+        if not self._topics:
+            raise UsageError(
+                'a Subscriber receives nothing without a topic: topics=["weather"], or topics=[""] for all'
+            )
+        self._decode = Decoder(body_type).plain
+        self._answers: dict[bytes, int] = {}  # to the questions of `ready`
+
+    @property
+    def topics(self) -> frozenset[bytes]:
+        """What it has subscribed to."""
+        return frozenset(self._topics)
+
+    def subscribe(self, topic: FrameLike) -> None:
+        """Subscribe to one more topic; on its way to the publishers when this returns.
+
+        Raises:
+            TypeError: It is neither text nor bytes.
+            Closed: The endpoint is closed.
+        """
+        prefix, socket = topic_bytes(topic), self._usable()
+        if prefix not in self._topics:
+            self._topics.add(prefix)
+            socket.subscribe(prefix)
+
+    def unsubscribe(self, topic: FrameLike) -> None:
+        """Take a subscription back; what has arrived already is still handed out.
+
+        Raises:
+            TypeError: It is neither text nor bytes.
+            UsageError: It has not subscribed to exactly that.
+            Closed: The endpoint is closed.
+        """
+        prefix, socket = topic_bytes(topic), self._usable()
+        if prefix not in self._topics:
+            raise UsageError(f"{self!r} has not subscribed to {topic!r}")
+        self._topics.remove(prefix)
+        socket.unsubscribe(prefix)
+
+    async def ready(self, timeout: float | None = None) -> bool:
+        """Wait until it is connected, and its subscriptions have reached the publishers.
+
+        Args:
+            timeout: Seconds to wait; `None` waits for ever.
+
+        Returns:
+            True if every publisher has confirmed them, as `Publisher` does: nothing that is published from now on is
+            missed. False if some did not answer within a second: a plain PUB can't, and all that is known is that it
+            is connected.
+
+        Raises:
+            TimedOut: It was not connected to every endpoint in time.
+            Closed: The endpoint is closed, or was while this waited.
+        """
+        socket, loop = self._usable(), asyncio.get_running_loop()
+        wanted = max(1, sum(not address.is_bind for address in self._addresses))
+        start = loop.time()
+        if not all(endpoint.startswith("inproc:") for endpoint in self.endpoints):  # libzmq doesn't tell of those
+            await self._conditions.until(
+                lambda: self.peers >= wanted, timeout, lambda: f"{self.peers} of {wanted} publishers were connected"
+            )
+        patience = _ECHO_SECONDS if timeout is None else min(_ECHO_SECONDS, max(0.0, timeout - loop.time() + start))
+        question = ECHO + os.urandom(ECHO_BYTES - len(ECHO))
+        self._answers[question] = 0
+        socket.subscribe(question)
+        try:
+            await self._conditions.until(
+                lambda: self._answers[question] >= max(wanted, self.peers), patience, lambda: "not all had answered"
+            )
+        except TimedOut:
+            return False
+        finally:
+            del self._answers[question]
+            if not socket.closed:
+                socket.unsubscribe(question)
+        return True
+
+    def _set_up(self, socket: Socket) -> None:
+        for topic in self._topics:
+            socket.subscribe(topic)
+
+    def _messages(self, batch: list[tuple[bytes, ...]]) -> Collection[Publication[T]]:
+        decode = self._decode
+        return [
+            Publication(frames, decode) for frames in batch if frames[0][:1] != b"\0" or not self._is_answer(frames)
+        ]
+
+    def _is_answer(self, frames: tuple[bytes, ...]) -> bool:
+        """Whether a message is for `ready`, of this or another subscriber, and not for the user."""
+        if len(frames) != 1 or not is_echo(frames[0]):
+            return False
+        if frames[0] in self._answers:
+            self._answers[frames[0]] += 1
+            self._conditions.changed()
+        return True
