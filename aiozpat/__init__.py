@@ -8,6 +8,7 @@ from aiozpat import errors
 from aiozpat.endpoints import (
     Dealer,
     Pair,
+    Proxy,
     Publication,
     Publisher,
     Puller,
@@ -16,6 +17,7 @@ from aiozpat.endpoints import (
     Request,
     Requester,
     Router,
+    RoutingTable,
     Subscriber,
 )
 from aiozpat.errors import (
@@ -53,6 +55,7 @@ __all__ = [
     "Message",
     "Pair",
     "PeerUnreachable",
+    "Proxy",
     "Publication",
     "Publisher",
     "Puller",
@@ -63,6 +66,7 @@ __all__ = [
     "Requester",
     "ResourceExhausted",
     "Router",
+    "RoutingTable",
     "RpcError",
     "Server",
     "Service",

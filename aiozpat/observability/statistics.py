@@ -78,3 +78,33 @@ class EndpointStatistics:
     received: int
     waiting: int
     notices: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SideStatistics:
+    """What one side of a proxy has passed; libzmq counts frames, not messages.
+
+    Attributes:
+        received: Frames that came in from this side.
+        received_bytes: Their size.
+        sent: Frames that went out to this side.
+        sent_bytes: Their size.
+    """
+
+    received: int
+    received_bytes: int
+    sent: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyStatistics:
+    """A proxy at one moment.
+
+    Attributes:
+        frontend: What came from and went to clients, publishers or pushers.
+        backend: What came from and went to workers, subscribers or pullers.
+    """
+
+    frontend: SideStatistics
+    backend: SideStatistics

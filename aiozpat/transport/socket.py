@@ -12,7 +12,6 @@ whoever sends from elsewhere calls `settle` afterwards.
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from enum import IntEnum
@@ -22,8 +21,8 @@ import zmq
 import zmq.asyncio
 import zmq.backend
 
-from aiozpat.errors import AddressInUse, AiozpatError, InvalidEndpoint, PeerUnreachable, UsageError
-from aiozpat.transport.address import check_bind, check_connect, check_ipc_free
+from aiozpat.errors import AiozpatError, PeerUnreachable, UsageError
+from aiozpat.transport import attach
 from aiozpat.transport.context import Context
 from aiozpat.transport.monitor import Monitor, MonitorEvent
 from aiozpat.transport.options import SocketOptions
@@ -206,13 +205,7 @@ class Socket:
             InvalidEndpoint: Not an address, or not one of this machine.
             AddressInUse: Somebody listens there.
         """
-        self._allow_ipv6(check_bind(endpoint))
-        check_ipc_free(endpoint)
-        try:
-            self._socket.bind(endpoint)
-        except zmq.ZMQError as error:
-            raise _bind_error(endpoint, error) from None
-        bound: str = self._get(int(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        bound = attach.bind(self._socket, endpoint, ipv6=self._options.ipv6)
         self._endpoints.append(bound)
         return bound
 
@@ -222,17 +215,7 @@ class Socket:
         Raises:
             InvalidEndpoint: Not an address that can be connected to.
         """
-        self._allow_ipv6(check_connect(endpoint))
-        try:
-            self._socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            raise InvalidEndpoint(f"can't connect to {endpoint!r}: {error.strerror}") from None
-        self._endpoints.append(endpoint)
-
-    def _allow_ipv6(self, endpoint: str) -> None:
-        # Only where asked for: switched on everywhere, `localhost` may become ::1, where nobody listens.
-        if self._options.ipv6 or "://[" in endpoint:
-            self._socket.setsockopt(zmq.IPV6, 1)
+        self._endpoints.append(attach.connect(self._socket, endpoint, ipv6=self._options.ipv6))
 
     def subscribe(self, prefix: bytes) -> None:
         """Let messages that begin so come in; a SUB's."""
@@ -445,12 +428,3 @@ def source_fd(frame: Frame) -> int:
         return int(frame.get(_SRCFD))
     except zmq.ZMQError:
         return -1
-
-
-def _bind_error(endpoint: str, error: zmq.ZMQError) -> Exception:
-    if error.errno == zmq.EADDRINUSE:
-        return AddressInUse(f"{endpoint} is in use: stop who listens there, or bind port * for a free one")
-    if error.errno in (zmq.EADDRNOTAVAIL, errno.ENODEV):
-        return InvalidEndpoint(f"{endpoint!r} is not an address of this machine; bind one of its own, or *")
-    hint = " (is there such a host?)" if error.errno == errno.EAGAIN else ""
-    return InvalidEndpoint(f"can't bind {endpoint!r}: {error.strerror}{hint}")

@@ -1,0 +1,121 @@
+"""Who is who behind a Router: names for routing ids, and the other way round."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from aiozpat.errors import UsageError
+
+
+class _Entry(NamedTuple):
+    identity: bytes
+    seen: float
+
+
+class RoutingTable:
+    """Names by routing id and routing ids by name; who is silent for too long is forgotten.
+
+    A routing id belongs to one connection: a peer that reconnects has a new one, and says its name again.
+
+        table = RoutingTable(expiry=30.0)
+        async for message in router:
+            if message.header == (b"register",):
+                table.add(message.text(), message.identity)
+            elif (name := table.name(message.identity)) is not None: ...
+
+    Args:
+        expiry: Seconds of silence after which an entry is forgotten; `touch` and `add` count as a word.
+        limit: Entries at most.
+        clock: What gives the time in seconds; only tests need another.
+
+    Raises:
+        ValueError: `expiry` or `limit` is not above 0.
+    """
+
+    def __init__(
+        self, *, expiry: float = 30.0, limit: int = 65_536, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        if not expiry > 0 or limit < 1:
+            raise ValueError(f"expiry and limit are above 0; got {expiry!r} and {limit!r}")
+        self._expiry = expiry
+        self._limit = limit
+        self._clock = clock
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # who was silent longest comes first
+        self._names: dict[bytes, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<aiozpat.RoutingTable of {len(self._entries)} names>"
+
+    def __len__(self) -> int:
+        self.expire()
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names; who was silent longest comes first."""
+        self.expire()
+        return iter(tuple(self._entries))
+
+    def __contains__(self, name: str) -> bool:
+        return self.identity(name) is not None
+
+    def add(self, name: str, identity: bytes) -> None:
+        """Note who has this name from now on; an earlier holder of the name, or name of the holder, is forgotten.
+
+        Whether a peer may have the name is yours to decide first.
+
+        Raises:
+            UsageError: There are `limit` entries, none of them expired.
+        """
+        self.expire()
+        former = self._names.get(identity)
+        if former is not None and former != name:
+            self.remove(former)
+        if name in self._entries:
+            self.remove(name)
+        elif len(self._entries) >= self._limit:
+            raise UsageError(f"{self!r} is full (limit)")
+        self._entries[name] = _Entry(identity, self._clock())
+        self._names[identity] = name
+
+    def touch(self, identity: bytes) -> str | None:
+        """A word came from there: its name, `None` if it has none; its time begins anew."""
+        self.expire()
+        name = self._names.get(identity)
+        if name is not None:
+            self._entries[name] = _Entry(identity, self._clock())
+            self._entries.move_to_end(name)
+        return name
+
+    def identity(self, name: str) -> bytes | None:
+        """The routing id of a name, for `router.send`; `None` if nobody has it."""
+        self.expire()
+        entry = self._entries.get(name)
+        return entry.identity if entry is not None else None
+
+    def name(self, identity: bytes) -> str | None:
+        """The name of a routing id; `None` if it has none."""
+        self.expire()
+        return self._names.get(identity)
+
+    def remove(self, name: str) -> bool:
+        """Forget a name, as after `PeerUnreachable`; False if nobody had it."""
+        entry = self._entries.pop(name, None)
+        if entry is None:
+            return False
+        del self._names[entry.identity]
+        return True
+
+    def expire(self) -> list[str]:
+        """Forget who was silent for too long, and say who that was; all other methods do so too."""
+        last = self._clock() - self._expiry
+        gone = []
+        for name, entry in self._entries.items():
+            if entry.seen > last:
+                break
+            gone.append(name)
+        for name in gone:
+            self.remove(name)
+        return gone
