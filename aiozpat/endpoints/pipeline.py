@@ -64,7 +64,6 @@ class Puller(BatchReceiver[Message]):
         prefetch: How many messages are taken ahead of the one that is worked on: as many in this process and as many in
             ZeroMQ, beside a few KiB in the kernel. By default 1000 each, which is fastest; a worker whose tasks take
             long sets 1, and its `Pusher` too.
-        linger: Seconds; nothing is sent, so it matters little.
         options: Options of the socket.
         context: A context to share; by default the loop's own.
 
@@ -81,16 +80,14 @@ class Puller(BatchReceiver[Message]):
         bind: str | Iterable[str] | None = None,
         connect: str | Iterable[str] | None = None,
         prefetch: int | None = None,
-        linger: float = 1.0,
         options: SocketOptions | None = None,
         context: Context | None = None,
     ) -> None:
         options = options or SocketOptions()
         if prefetch is not None:
-            self._inbox_limit = _checked(prefetch)
             buffer_bytes = options.receive_buffer_bytes or _PREFETCH_BUFFER_BYTES
-            options = replace(options, receive_queue_messages=prefetch, receive_buffer_bytes=buffer_bytes)
-        super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
+            options = replace(options, receive_queue_messages=_checked(prefetch), receive_buffer_bytes=buffer_bytes)
+        super().__init__(bind=bind, connect=connect, linger=0, options=options, context=context)
 
     def _messages(self, batch: list[tuple[bytes, ...]]) -> Collection[Message]:
         return [Message(frames) for frames in batch]

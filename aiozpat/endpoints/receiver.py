@@ -17,11 +17,10 @@ _BATCH = 128  # messages taken from ZeroMQ before the loop's other work gets its
 class Receiver(Endpoint, Generic[M]):
     """An endpoint that receives; arguments as for `Endpoint`."""
 
-    _inbox_limit = INBOX_LIMIT
-
     def _prepare(self) -> None:
         super()._prepare()
-        self._inbox: Inbox[M] = Inbox(self._inbox_limit, self._pause, self._resume)
+        limit = self._options.receive_queue_messages or INBOX_LIMIT
+        self._inbox: Inbox[M] = Inbox(min(limit, INBOX_LIMIT), self._pause, self._resume)
 
     async def recv(self, timeout: float | None = None) -> M:
         """The next message; a timeout or a cancellation loses none.

@@ -33,7 +33,6 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
         connect: One endpoint or several to connect to.
         topics: What to subscribe to from the start; must be given.
         body_type: What `message.value` decodes the body into, from MessagePack; by default whatever that gives.
-        linger: Seconds; nothing is sent, so it matters little.
         options: Options of the socket.
         context: A context to share; by default the loop's own.
 
@@ -52,7 +51,6 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
         bind: str | Iterable[str] | None = None,
         connect: str | Iterable[str] | None = None,
         topics: Topics,
-        linger: float = 1.0,
         options: SocketOptions | None = None,
         context: Context | None = None,
     ) -> None: ...
@@ -65,7 +63,6 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
         connect: str | Iterable[str] | None = None,
         topics: Topics,
         body_type: type[T],
-        linger: float = 1.0,
         options: SocketOptions | None = None,
         context: Context | None = None,
     ) -> None: ...
@@ -77,11 +74,10 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
         connect: str | Iterable[str] | None = None,
         topics: Topics = (),
         body_type: Any = Any,
-        linger: float = 1.0,
         options: SocketOptions | None = None,
         context: Context | None = None,
     ) -> None:
-        super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
+        super().__init__(bind=bind, connect=connect, linger=0, options=options, context=context)
         given = (topics,) if isinstance(topics, (str, bytes, bytearray, memoryview)) else topics
         if not isinstance(given, Iterable):
             raise TypeError(f'topics are text or bytes, as in topics=["weather"]; got {topics!r}')

@@ -20,6 +20,7 @@ from aiozpat.transport.socket import Socket, SocketKind
 
 _STOP_SECONDS = 5.0
 _COUNT_SECONDS = 5.0
+_SUBSCRIPTIONS = 100_000  # on their way to one publisher; past the mark libzmq drops them without a word
 _numbers = itertools.count()
 
 
@@ -85,6 +86,8 @@ class Forwarder:
         self._opened.append(socket)
         for number, value in self._options.settings():
             socket.setsockopt(number, value)
+        if kind == zmq.XSUB:
+            socket.setsockopt(zmq.SNDHWM, _SUBSCRIPTIONS)
         return socket
 
     def attach(self, socket: zmq.Socket[bytes], binds: Iterable[str], connects: Iterable[str]) -> tuple[str, ...]:

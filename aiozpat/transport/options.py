@@ -16,7 +16,8 @@ class SocketOptions:
     Args:
         send_queue_messages: High-water mark for sending, per peer. `None`: 1000 at level 1, 64 at level 2, where a
             message is a batch of calls.
-        receive_queue_messages: The same for receiving.
+        receive_queue_messages: The same for receiving. At level 1 as many again, up to 1000 in all, are held ready to
+            be taken.
         max_message_bytes: The largest frame accepted; a peer that sends a larger one is disconnected.
         reconnect_seconds: Pause before the first try to connect again.
         reconnect_max_seconds: The longest pause between tries; they back off exponentially.

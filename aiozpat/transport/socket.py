@@ -30,6 +30,7 @@ from aiozpat.transport.options import SocketOptions
 Buffer = bytes | bytearray | memoryview
 
 _BATCH = 64  # messages received before the loop's other work gets its turn
+_BATCH_BYTES = 1024 * 1024  # copied out of libzmq before that
 _DRAIN = 1000  # messages
 _COPY_BELOW = 64 * 1024  # bytes; above, a frame is handed to libzmq without a copy
 
@@ -170,6 +171,8 @@ class Socket:
         elif self.kind is SocketKind.XPUB:
             self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tell of each connection's subscriptions, not of news alone
             self.set_lossy(False)
+        elif self.kind is SocketKind.SUB:
+            self._socket.setsockopt(zmq.SNDHWM, 0)  # it sends subscriptions alone, and would drop those past the mark
         # Bound once: attribute look-ups and zmq.asyncio's overrides would cost half of a small send or receive.
         self._send: Any = zmq.backend.Socket.send.__get__(self._socket)
         self._recv: Any = zmq.backend.Socket.recv.__get__(self._socket)
@@ -250,25 +253,31 @@ class Socket:
         return identity, (self._with_rest(frame) if frame.more else [frame])
 
     def receive_many(self, limit: int) -> list[tuple[bytes, ...]]:
-        """What has arrived, up to `limit` messages; much faster than one by one."""
-        recv, noblock = self._recv, _NOBLOCK
+        """What has arrived, up to `limit` messages or about as many bytes as keep the loop waiting for a moment."""
+        recv, noblock, left = self._recv, _NOBLOCK, _BATCH_BYTES
         messages: list[tuple[bytes, ...]] = []
         append = messages.append
         try:
             for _ in range(limit):
                 frame = recv(noblock, False)
                 if not frame.more:
-                    append((frame.bytes,))
-                    continue
-                second = recv(noblock, False)
-                if not second.more:
-                    append((frame.bytes, second.bytes))
-                    continue
-                frames = [frame, *self._with_rest(second)]
-                if len(frames) <= self._max_frames:
-                    append(tuple([frame.bytes for frame in frames]))
+                    data = frame.bytes
+                    append((data,))
                 else:
-                    self.overlong += 1
+                    last = recv(noblock, False)
+                    if not last.more:  # topic and body: as fast as can be
+                        data = last.bytes
+                        append((frame.bytes, data))
+                    else:
+                        frames = [frame, *self._with_rest(last)]
+                        if len(frames) > self._max_frames:
+                            self.overlong += 1
+                            continue
+                        append(tuple([frame.bytes for frame in frames]))
+                        data = messages[-1][-1]
+                left -= len(data)
+                if left < 0:
+                    break
         except zmq.Again:
             pass
         return messages

@@ -1,0 +1,402 @@
+"""Publish-subscribe: against each other, and against plain pyzmq peers that make the calls everybody makes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import zmq
+
+import aiozpat
+from aiozpat import InvalidBody, Publisher, QueueFull, SocketOptions, Subscriber, TimedOut, errors
+from aiozpat.endpoints.publication import ECHO, ECHO_BYTES
+from aiozpat.endpoints.subscriptions import Subscriptions
+from tests.support import LOOPBACK, PATIENCE, until
+
+SMALL = SocketOptions(send_queue_messages=10, send_buffer_bytes=4096, receive_queue_messages=10)
+
+
+@contextlib.contextmanager
+def plain(kind: int, **options: int) -> Any:
+    """A plain pyzmq socket."""
+    with zmq.Context() as context, context.socket(kind) as socket:
+        socket.linger = 0
+        socket.rcvtimeo = socket.sndtimeo = int(PATIENCE * 1000)
+        for name, value in options.items():
+            setattr(socket, name, value)
+        yield socket
+
+
+async def test_a_topic_is_a_prefix_and_one_frame_is_topic_and_body() -> None:
+    async with (
+        Publisher(bind=LOOPBACK) as publisher,
+        Subscriber(connect=publisher.endpoint, topics=["weather"]) as weather,
+        Subscriber(connect=publisher.endpoint, topics=[b""]) as everything,
+    ):
+        await publisher.wait_for_subscribers("weather.snow", 2, PATIENCE)
+        await publisher.send("weather.snow -10")
+        await publisher.send("news", "header", "body")
+        await publisher.send("weather.rain", "5")
+        first, second = await weather.recv(PATIENCE), await weather.recv(PATIENCE)
+        assert (first.topic, first.body) == (b"weather.snow -10", b"weather.snow -10")
+        assert (second.topic, second.body, second.frames) == (b"weather.rain", b"5", (b"weather.rain", b"5"))
+        news = [await everything.recv(PATIENCE) for _ in range(3)][1]
+        assert (news.topic, news.header, news.body) == (b"news", (b"news", b"header"), b"body")
+        assert publisher.statistics().sent == 3
+
+
+async def test_no_slow_joiner_300_times_in_a_row() -> None:
+    for number in range(300):
+        async with (
+            Publisher(bind=LOOPBACK) as publisher,
+            Subscriber(connect=publisher.endpoint, topics=["weather"]) as subscriber,
+        ):
+            await publisher.wait_for_subscribers("weather.snow", timeout=PATIENCE)
+            await publisher.send("weather.snow", str(number))
+            assert (await subscriber.recv(PATIENCE)).text() == str(number)
+
+
+async def test_ready_means_that_nothing_is_missed_from_now_on() -> None:
+    async with (
+        Publisher(bind=LOOPBACK) as one,
+        Publisher(bind=LOOPBACK) as two,
+        Subscriber(connect=[one.endpoint, two.endpoint], topics=["a"]) as subscriber,
+    ):
+        assert await subscriber.ready(PATIENCE)
+        await one.send("a1")
+        await two.send("a2")
+        assert {(await subscriber.recv(PATIENCE)).body for _ in range(2)} == {b"a1", b"a2"}
+        subscriber.subscribe("b")
+        assert await subscriber.ready(PATIENCE)
+        await one.send("b1")
+        assert (await subscriber.recv(PATIENCE)).body == b"b1"
+        assert one.statistics().sent == 2  # the answers to `ready` are not the user's messages
+
+
+async def test_ready_waits_for_the_connection_and_says_when_a_plain_pub_cannot_confirm(port: int) -> None:
+    endpoint = f"tcp://127.0.0.1:{port}"
+    async with Subscriber(connect=endpoint, topics=["a"]) as subscriber:
+        with pytest.raises(TimedOut, match="0 of 1 publishers were connected"):
+            await subscriber.ready(0.05)
+        with plain(zmq.PUB) as socket:
+            socket.bind(endpoint)
+            assert not await subscriber.ready(PATIENCE)
+            assert subscriber.peers == 1
+
+
+async def test_what_ready_asks_is_seen_by_no_subscriber_of_ours() -> None:
+    async with (
+        aiozpat.Proxy("publish-subscribe", frontend_bind=LOOPBACK, backend_bind=LOOPBACK) as proxy,
+        Publisher(connect=proxy.frontend_endpoint) as publisher,
+        Subscriber(connect=proxy.backend_endpoint, topics=[""]) as everything,
+        Subscriber(connect=proxy.backend_endpoint, topics=["a"]) as subscriber,
+    ):
+        assert await everything.ready(PATIENCE)
+        assert await subscriber.ready(PATIENCE)
+        await publisher.send("a", "1")
+        assert (await everything.recv(PATIENCE)).frames == (b"a", b"1")
+
+
+async def test_subscriptions_change_while_running() -> None:
+    async with (
+        Publisher(bind=LOOPBACK) as publisher,
+        Subscriber(connect=publisher.endpoint, topics="a") as subscriber,
+    ):
+        await publisher.wait_for_subscribers("a", timeout=PATIENCE)
+        subscriber.subscribe("b")
+        subscriber.subscribe("b")  # once is enough, and twice is taken back at once
+        await publisher.wait_for_subscribers("b", timeout=PATIENCE)
+        subscriber.unsubscribe("b")
+        await until(lambda: publisher.subscribers("b") == 0)
+        await publisher.send("b", "lost on purpose")
+        await publisher.send("a", "kept")
+        assert (await subscriber.recv(PATIENCE)).body == b"kept"
+        assert subscriber.topics == {b"a"}
+        with pytest.raises(errors.UsageError, match="has not subscribed"):
+            subscriber.unsubscribe("b")
+
+
+async def test_the_count_of_subscribers_follows_connections_that_come_and_go() -> None:
+    async with Publisher(bind=LOOPBACK) as publisher:
+        for _ in range(20):
+            with plain(zmq.SUB) as one, plain(zmq.SUB) as two:
+                for socket in (one, two):
+                    socket.connect(publisher.endpoint)
+                    for topic in (b"a", b"a", b"abc", b""):  # repeated ones are sent twice and taken back once
+                        socket.subscribe(topic)
+                await publisher.wait_for_subscribers("abcd", 2, PATIENCE)
+                one.unsubscribe(b"a")
+                one.unsubscribe(b"a")
+                one.unsubscribe(b"abc")
+                one.unsubscribe(b"")
+                await until(lambda: publisher.subscribers("abcd") == 1)
+            await until(lambda: publisher.subscribers("") == publisher.subscribers("abcd") == publisher.peers == 0)
+        assert len(publisher._subscriptions) == 0
+
+
+async def test_who_does_not_shake_hands_is_no_peer() -> None:
+    async with Publisher(bind=LOOPBACK) as publisher:
+        host, port = publisher.endpoint.removeprefix("tcp://").split(":")
+        silent = [await asyncio.open_connection(host, int(port)) for _ in range(3)]
+        async with Subscriber(connect=publisher.endpoint, topics=["a"]) as subscriber:
+            assert await subscriber.ready(PATIENCE)
+            assert publisher.peers == 1
+            for reader, writer in silent:
+                writer.write(b"GET / HTTP/1.1\r\n\r\n")
+                assert await reader.read(1)  # its greeting
+                writer.close()
+            await publisher.send("a")
+            await subscriber.recv(PATIENCE)
+            assert (publisher.peers, publisher.subscribers("a")) == (1, 1)
+
+
+async def test_waiting_for_subscribers_runs_out_of_time_and_says_how_many_there_were() -> None:
+    async with (
+        Publisher(bind=LOOPBACK) as publisher,
+        Subscriber(connect=publisher.endpoint, topics=["a"]),
+    ):
+        await publisher.wait_for_subscribers("a", timeout=PATIENCE)
+        with pytest.raises(TimedOut, match="1 of 2 subscribers"):
+            await publisher.wait_for_subscribers("a", 2, timeout=0.01)
+        waiting = asyncio.create_task(publisher.wait_for_subscribers("a", 2))
+        await asyncio.sleep(0)
+        await publisher.close()
+        with pytest.raises(errors.Closed):
+            await waiting
+
+
+async def test_drop_leaves_out_the_subscriber_that_does_not_read_and_counts_it() -> None:
+    async with (
+        Publisher(bind=LOOPBACK, options=SMALL) as publisher,
+        Subscriber(connect=publisher.endpoint, topics=[""]) as reader,
+    ):
+        with plain(zmq.SUB, rcvhwm=1, rcvbuf=4096) as silent:
+            silent.connect(publisher.endpoint)
+            silent.subscribe(b"")
+            await publisher.wait_for_subscribers("", 2, PATIENCE)
+            for number in range(2000):
+                await publisher.send("topic", f"{number:0>500}")
+                assert int((await reader.recv(PATIENCE)).body) == number
+            assert 1 <= publisher.statistics().notices["overflow"] < 100  # episodes, not messages
+            assert publisher.statistics().sent == 2000
+            got = 1
+            assert int(silent.recv_multipart()[1]) == 0
+            while silent.poll(200):
+                silent.recv_multipart()
+                got += 1
+            assert 10 <= got < 2000
+            # It has room again, and then none again: the second episode.
+            await publisher.send("topic", "again")
+            assert silent.recv_multipart()[1] == b"again"
+            assert (await reader.recv(PATIENCE)).body == b"again"
+
+
+async def test_wait_loses_nothing_and_holds_up_all() -> None:
+    async with Publisher(bind=LOOPBACK, overflow="wait", options=SMALL) as publisher:
+        with plain(zmq.SUB, rcvhwm=1, rcvbuf=4096) as slow:
+            slow.connect(publisher.endpoint)
+            slow.subscribe(b"")
+            await publisher.wait_for_subscribers("", timeout=PATIENCE)
+            sent = 0
+            with pytest.raises(TimedOut, match="nothing was sent"):
+                while True:
+                    await publisher.send(f"{sent:0>500}", timeout=0.05)
+                    sent += 1
+            for number in range(sent):
+                assert int(slow.recv()) == number
+
+            def read() -> list[int]:
+                return [int(slow.recv()) for _ in range(1000)]
+
+            reading = asyncio.create_task(asyncio.to_thread(read))
+            for number in range(1000):
+                await publisher.send(f"{number:0>500}", timeout=PATIENCE)
+            assert await reading == list(range(1000))
+
+
+async def test_raise_says_that_a_queue_is_full() -> None:
+    async with Publisher(bind=LOOPBACK, overflow="raise", options=SMALL) as publisher:
+        with plain(zmq.SUB, rcvhwm=1, rcvbuf=4096) as silent:
+            silent.connect(publisher.endpoint)
+            silent.subscribe(b"")
+            await publisher.wait_for_subscribers("", timeout=PATIENCE)
+            with pytest.raises(QueueFull, match="nothing was sent"):
+                for _ in range(100_000):
+                    await publisher.send("x" * 500)
+
+
+async def test_a_plain_publisher_and_a_plain_subscriber_are_peers(port: int) -> None:
+    endpoint = f"tcp://127.0.0.1:{port}"
+    with plain(zmq.PUB) as socket:
+        socket.bind(endpoint)
+        async with Subscriber(connect=endpoint, topics=["weather"]) as subscriber:
+            while not subscriber.statistics().received:  # a plain PUB can't say when it is heard
+                socket.send_string("weather.snow -10")
+                await asyncio.sleep(0.001)
+            assert (await subscriber.recv(PATIENCE)).text() == "weather.snow -10"
+    async with Publisher(bind=LOOPBACK) as publisher:
+        with plain(zmq.SUB) as socket:
+            socket.connect(publisher.endpoint)
+            socket.setsockopt_string(zmq.SUBSCRIBE, "weather")
+            await publisher.wait_for_subscribers("weather", timeout=PATIENCE)
+            await publisher.send("weather.snow -10")
+            assert await asyncio.to_thread(socket.recv_string) == "weather.snow -10"
+
+
+@dataclass
+class Reading:
+    """A typed body."""
+
+    place: str
+    celsius: float
+
+
+async def test_bodies_have_types_and_one_that_does_not_fit_concerns_itself_alone() -> None:
+    async with (
+        Publisher(bind=LOOPBACK) as publisher,
+        Subscriber(connect=publisher.endpoint, topics=["t"], body_type=Reading) as subscriber,
+        Subscriber(connect=publisher.endpoint, topics=["t"]) as untyped,
+    ):
+        await publisher.wait_for_subscribers("t", 2, PATIENCE)
+        await publisher.send_value("t", Reading("Oslo", -10.0))
+        await publisher.send_value("t", {"place": "Oslo"})
+        await publisher.send("t", b"\xc1\xff")
+        await publisher.send_value("t", Reading("Rome", 20.0))
+        assert (await subscriber.recv(PATIENCE)).value == Reading("Oslo", -10.0)
+        for _ in range(2):
+            message = await subscriber.recv(PATIENCE)
+            with pytest.raises(InvalidBody, match="not what was asked for"):
+                _ = message.value
+        assert (await subscriber.recv(PATIENCE)).value.place == "Rome"
+        assert (await untyped.recv(PATIENCE)).value == {"place": "Oslo", "celsius": -10.0}
+        with pytest.raises(TypeError, match="can't be encoded"):
+            await publisher.send_value("t", object())
+
+
+async def test_misuse_is_told_what_to_do() -> None:
+    with pytest.raises(errors.UsageError, match=r'topics=\[""\]'):
+        Subscriber(connect="tcp://127.0.0.1:1", topics=[])
+    with pytest.raises(errors.UsageError, match=r'topics=\[""\]'):
+        Subscriber(connect="tcp://127.0.0.1:1")  # type: ignore[call-overload]  # mypy says so too
+    with pytest.raises(TypeError, match="a topic is text or bytes"):
+        Subscriber(connect="tcp://127.0.0.1:1", topics=[5])  # type: ignore[list-item]  # the mistake
+    with pytest.raises(TypeError, match="topics are text or bytes"):
+        Subscriber(connect="tcp://127.0.0.1:1", topics=5)  # type: ignore[call-overload]  # the mistake
+    with pytest.raises(ValueError, match='"drop", "wait" or "raise"'):
+        Publisher(bind=LOOPBACK, overflow="lose")  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(errors.InvalidEndpoint):
+        Publisher(bind="weather")
+    async with (
+        Publisher(bind=LOOPBACK) as publisher,
+        Subscriber(connect=publisher.endpoint, topics=["a"]) as subscriber,
+    ):
+        with pytest.raises(TypeError, match="a frame is"):
+            await publisher.send(5)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(errors.Closed):
+        await publisher.send("a")
+    with pytest.raises(errors.Closed):
+        subscriber.subscribe("b")
+    with pytest.raises(errors.Closed):
+        await subscriber.ready()
+
+
+async def test_a_peer_of_another_pattern_is_refused_by_the_handshake() -> None:
+    async with Publisher(bind=LOOPBACK) as publisher:
+        with plain(zmq.PULL) as puller, plain(zmq.XSUB) as odd:
+            puller.connect(publisher.endpoint)
+            odd.connect(publisher.endpoint)
+            odd.send(b"a message of its own")
+            odd.send(b"\1a")
+            await publisher.wait_for_subscribers("a", timeout=PATIENCE)
+            assert publisher.statistics().notices["not a subscription"] == 1
+            assert publisher.peers == 1
+
+
+async def test_a_flood_of_questions_is_not_answered_with_a_flood() -> None:
+    async with Publisher(bind=LOOPBACK) as publisher:
+        with plain(zmq.SUB) as everything, plain(zmq.SUB, sndhwm=0) as asking:
+            for socket in (everything, asking):
+                socket.connect(publisher.endpoint)
+            everything.subscribe(b"")
+            await publisher.wait_for_subscribers("", timeout=PATIENCE)
+            for number in range(2000):
+                asking.subscribe(ECHO + b"%0*d" % (ECHO_BYTES - len(ECHO), number))
+            asking.subscribe(b"end")
+            await publisher.wait_for_subscribers("end", 2, PATIENCE)
+            answers = 0
+            while everything.poll(100):
+                everything.recv()
+                answers += 1
+            assert 0 < answers < 1000
+            assert publisher.statistics().notices["ready not answered"] == 2000 - answers
+
+
+async def test_on_inproc_at_least_one_can_be_told() -> None:
+    async with (
+        aiozpat.Context() as context,
+        Publisher(bind="inproc://news", context=context) as publisher,
+        Subscriber(connect="inproc://news", topics=["a"], context=context) as subscriber,
+        Subscriber(connect="inproc://news", topics=["a"], context=context) as other,
+    ):
+        await publisher.wait_for_subscribers("a", timeout=PATIENCE)
+        assert await subscriber.ready(PATIENCE)
+        assert publisher.subscribers("a") == 1
+        await publisher.send("a")
+        assert (await subscriber.recv(PATIENCE)).topic == b"a"
+        assert (await other.recv(PATIENCE)).topic == b"a"
+        with pytest.raises(errors.UsageError, match="inproc"):
+            await publisher.wait_for_peers()
+
+
+def test_the_table_of_subscriptions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiozpat.endpoints.subscriptions._MOST", 10)
+    table = Subscriptions()
+    assert [table.add(1, b"%d" % number) for number in range(11)] == [True] * 10 + [False]
+    assert table.add(1, b"0")  # known already
+    table.drop(1)
+    table.drop(1)
+    table.remove(1, b"0")
+    assert len(table) == table.count(b"0") == 0
+
+
+async def test_thousands_of_topics_arrive_all() -> None:
+    topics = [f"topic {number:05}" for number in range(3000)]
+    async with (
+        Publisher(bind=LOOPBACK) as publisher,
+        Subscriber(connect=publisher.endpoint, topics=topics) as subscriber,
+    ):
+        for number in range(3000):
+            subscriber.subscribe(f"later {number:05}")
+        assert await subscriber.ready(PATIENCE)
+        assert len(publisher._subscriptions) == 6000
+
+
+async def test_subscriptions_outlive_the_publisher(port: int) -> None:
+    endpoint = f"tcp://127.0.0.1:{port}"
+    async with Subscriber(connect=endpoint, topics=["a"]) as subscriber:
+        for _ in range(2):
+            # With a context of its own, so that the port is free when the block is left.
+            async with aiozpat.Context() as context, Publisher(bind=endpoint, context=context) as publisher:
+                await publisher.wait_for_subscribers("a", timeout=PATIENCE)
+                await publisher.send("a")
+                await subscriber.recv(PATIENCE)
+
+
+async def test_closing_ends_the_iteration() -> None:
+    async with Publisher(bind=LOOPBACK) as publisher:
+        subscriber = await Subscriber(connect=publisher.endpoint, topics=["a"]).__aenter__()
+        got: list[bytes] = []
+
+        async def read() -> None:
+            got.extend([message.body async for message in subscriber])
+
+        reading = asyncio.create_task(read())
+        await publisher.wait_for_subscribers("a", timeout=PATIENCE)
+        await publisher.send_many([["a", "1"], ["a", "2"]])
+        await until(lambda: subscriber.statistics().received == 2 and not subscriber.statistics().waiting)
+        await subscriber.close()
+        await reading
+        assert got == [b"1", b"2"]
