@@ -42,10 +42,18 @@ def to_frames(parts: Sequence[FrameLike]) -> list[bytes]:
 
 
 def payload_frames(payload: Payload) -> list[bytes]:
-    """The frames of an answer: one, or the sequence that was given."""
+    """The frames of a payload: one, or the sequence that was given.
+
+    Raises:
+        TypeError: One is neither bytes-like nor text.
+        ValueError: There is none.
+    """
     if isinstance(payload, (bytes, str, bytearray, memoryview)):
         return [to_frame(payload)]
-    return to_frames(payload)
+    parts: Sequence[FrameLike] = payload
+    if not isinstance(payload, Sequence):
+        raise TypeError(f"a message is one frame (bytes, str, ...) or a sequence of them; got {type(payload).__name__}")
+    return to_frames(parts)
 
 
 class Message(msgspec.Struct, frozen=True, gc=False, eq=False):  # a Struct: a fifth of the time of a plain class

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 
+import pytest
 import zmq
 
 import aiozpat
-from aiozpat import Client, Dealer, Router, Server, TimedOut, errors
+from aiozpat import Client, Dealer, Message, Pair, Puller, Router, Server, Subscriber, TimedOut, errors
+from aiozpat.endpoints.receiver import Receiver
 from tests.support import LOOPBACK, in_thread, until
 
 CALLS = 10_000
@@ -69,31 +72,48 @@ async def test_no_call_gets_anothers_reply_and_no_table_keeps_an_entry() -> None
         assert all(not session.calls for session in server._listener.each())  # type: ignore[union-attr]  # it is open
 
 
-async def test_receives_cancelled_at_random_lose_no_message() -> None:
+def _send_numbers(kind: int, endpoint: str) -> None:
+    """Send the numbers from a plain socket; an XPUB to whoever has subscribed."""
+    with zmq.Context() as context, context.socket(kind) as socket:
+        socket.sndhwm = 0  # a publisher would drop what is past it
+        socket.linger = -1
+        socket.connect(endpoint)
+        if kind == zmq.XPUB:
+            socket.recv()
+        for number in range(MESSAGES):
+            socket.send(b"%d" % number)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: Dealer(bind=LOOPBACK), zmq.DEALER),
+        (lambda: Puller(bind=LOOPBACK), zmq.PUSH),
+        (lambda: Subscriber(bind=LOOPBACK, topics=[""]), zmq.XPUB),
+        (lambda: Pair(bind=LOOPBACK), zmq.PAIR),
+    ],
+    ids=["DEALER", "PULL", "SUB", "PAIR"],
+)
+async def test_receives_cancelled_at_random_lose_no_message(make: Callable[[], Receiver[Message]], kind: int) -> None:
     random_of = random.Random(2)
     got: list[int] = []
-    async with Dealer(bind=LOOPBACK) as dealer:
-        endpoint = dealer.endpoint
-
-        def send() -> None:
-            with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-                socket.connect(endpoint)
-                for number in range(MESSAGES):
-                    socket.send(b"%d" % number)
-                socket.linger = -1
+    async with make() as endpoint:
 
         async def receive() -> None:
             while True:
-                if random_of.random() < 0.5:
-                    message = await dealer.recv()
+                way = random_of.random()
+                if way < 0.4:
+                    message = await endpoint.recv()
+                elif way < 0.6:
+                    message = await anext(endpoint)
                 else:
                     try:
-                        message = await dealer.recv(timeout=random_of.uniform(0, 0.002))
+                        message = await endpoint.recv(timeout=random_of.uniform(0, 0.002))
                     except TimedOut:
                         continue
-                got.append(int(message.text()))
+                got.append(int(message.body))
 
-        thread = in_thread(send)
+        thread = in_thread(lambda: _send_numbers(kind, endpoint.endpoint))
         while len(got) < MESSAGES:
             receivers = [asyncio.create_task(receive()) for _ in range(3)]
             await asyncio.sleep(random_of.uniform(0, 0.002))  # then cancelled wherever they are

@@ -210,6 +210,7 @@ class Socket:
         """
         bound = attach.bind(self._socket, endpoint, ipv6=self._options.ipv6)
         self._endpoints.append(bound)
+        self._schedule()
         return bound
 
     def connect(self, endpoint: str) -> None:
@@ -219,6 +220,7 @@ class Socket:
             InvalidEndpoint: Not an address that can be connected to.
         """
         self._endpoints.append(attach.connect(self._socket, endpoint, ipv6=self._options.ipv6))
+        self._schedule()  # over inproc, what the peer sends before the first look at EVENTS would not wake the FD
 
     def subscribe(self, prefix: bytes) -> None:
         """Let messages that begin so come in; a SUB's."""

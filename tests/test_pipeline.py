@@ -1,0 +1,240 @@
+"""PUSH and PULL, and PAIR: against each other, against plain pyzmq peers, and over worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import zmq
+
+import aiozpat
+from aiozpat import Pair, Puller, Pusher, SocketOptions, TimedOut, errors
+from tests.support import LOOPBACK, PATIENCE, Process, in_thread, until
+
+Start = Callable[..., Process]
+SMALL = SocketOptions(send_queue_messages=1, send_buffer_bytes=4096)
+
+
+@contextlib.contextmanager
+def plain(kind: int) -> Any:
+    """A plain pyzmq socket."""
+    with zmq.Context() as context, context.socket(kind) as socket:
+        socket.rcvtimeo = socket.sndtimeo = int(PATIENCE * 1000)
+        yield socket
+
+
+async def test_tasks_go_to_each_connected_puller_in_turn() -> None:
+    async with Pusher(bind=LOOPBACK) as pusher:
+        pullers = [Puller(connect=pusher.endpoint) for _ in range(4)]
+        async with contextlib.AsyncExitStack() as stack:
+            for puller in pullers:
+                await stack.enter_async_context(puller)
+            await pusher.wait_for_peers(4, PATIENCE)
+            await pusher.send_many(str(number) for number in range(400))
+            await until(lambda: all(puller.statistics().received == 100 for puller in pullers))
+            got = [int(message.body) for puller in pullers for message in await puller.recv_many()]
+            assert sorted(got) == list(range(400))
+            await pullers[0].close()
+            await until(lambda: pusher.peers == 3)
+        await until(lambda: pusher.peers == 0)
+
+
+async def test_a_plain_ventilator_and_a_plain_worker_are_peers() -> None:
+    def ventilate(endpoint: str) -> None:
+        with plain(zmq.PUSH) as socket:
+            socket.connect(endpoint)
+            for number in range(5):
+                socket.send_string(f"task-{number}")
+
+    def work(endpoint: str) -> list[str]:
+        with plain(zmq.PULL) as socket:
+            socket.connect(endpoint)
+            return [socket.recv_string() for _ in range(5)]
+
+    async with Puller(bind=LOOPBACK) as puller:
+        thread = in_thread(lambda: ventilate(puller.endpoint))
+        assert [(await puller.recv(PATIENCE)).text() for _ in range(5)] == [f"task-{number}" for number in range(5)]
+        await asyncio.to_thread(thread.join)
+    async with Pusher(bind=LOOPBACK) as pusher:
+        working = asyncio.create_task(asyncio.to_thread(work, pusher.endpoint))
+        for number in range(5):
+            await pusher.send(f"task-{number}", timeout=PATIENCE)
+        assert await working == [f"task-{number}" for number in range(5)]
+
+
+async def test_sending_waits_at_the_high_water_mark_and_loses_nothing() -> None:
+    async with Pusher(bind=LOOPBACK, options=SMALL) as pusher:
+        with pytest.raises(TimedOut, match="nothing was sent"):
+            await pusher.send("nobody is there", timeout=0.01)
+        async with Puller(connect=pusher.endpoint, prefetch=1) as puller:
+            sent = 0
+            with pytest.raises(TimedOut):
+                while True:
+                    await pusher.send(f"{sent:0>1000}", timeout=0.1)
+                    sent += 1
+            assert sent < 100
+            with pytest.raises(TimedOut, match="0 messages were sent"):
+                await pusher.send_many([b"x" * 1000] * 10, timeout=0.01)
+            rest = asyncio.create_task(pusher.send_many(f"{number:0>1000}" for number in range(sent, sent + 1000)))
+            for number in range(sent + 1000):
+                assert int((await puller.recv(PATIENCE)).body) == number
+            await rest
+
+
+async def test_many_are_sent_as_they_are_and_each_is_checked() -> None:
+    async with Puller(bind=LOOPBACK) as puller, Pusher(connect=puller.endpoint) as pusher:
+        await pusher.send_many(["one", ("a", b"b"), bytearray(b"three")])
+        assert [(await puller.recv(PATIENCE)).frames for _ in range(3)] == [(b"one",), (b"a", b"b"), (b"three",)]
+        with pytest.raises(TypeError, match="a message is one frame"):
+            await pusher.send_many(["sent", 5])  # type: ignore[list-item]  # the mistake
+        assert (await puller.recv(PATIENCE)).text() == "sent"
+        with pytest.raises(ValueError, match="at least one frame"):
+            await pusher.send_many([()])
+    with pytest.raises(errors.Closed):
+        await pusher.send("x")
+    with pytest.raises(errors.Closed):
+        await pusher.send_many(["x"])
+    with pytest.raises(errors.Closed):
+        await pusher.wait_for_peers()
+
+
+async def test_large_messages_leave_the_loop_its_turns() -> None:
+    async with Puller(bind=LOOPBACK) as puller, Pusher(connect=puller.endpoint) as pusher:
+        body = bytes(range(256)) * 4096  # 1 MiB
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        turning = asyncio.create_task(turn())
+        sending = asyncio.create_task(pusher.send_many([body] * 50))
+        for _ in range(50):
+            assert (await puller.recv(PATIENCE)).body == body
+        assert turns > 20
+        await sending
+        turning.cancel()
+
+
+def test_a_prefetch_is_a_whole_number() -> None:
+    for kind in (Puller, Pusher):
+        for wrong in (0, -1, 1.5):
+            with pytest.raises(ValueError, match="prefetch is a whole number, 1 or more"):
+                kind(bind=LOOPBACK, prefetch=wrong)  # type: ignore[arg-type]  # the mistake
+
+
+async def test_waiting_for_peers_runs_out_of_time() -> None:
+    async with Pusher(bind=LOOPBACK) as pusher, Puller(connect=pusher.endpoint):
+        await pusher.wait_for_peers(1, PATIENCE)
+        with pytest.raises(TimedOut, match="1 of 2 peers were connected"):
+            await pusher.wait_for_peers(2, 0.01)
+
+
+async def test_a_hundred_thousand_tasks_each_exactly_once(processes: Start) -> None:
+    total = 100_000
+    async with Pusher(bind=LOOPBACK) as ventilator, Puller(bind=LOOPBACK) as sink:
+        for name in "abcd":
+            processes("worker", ventilator.endpoint, sink.endpoint, name, "0", "0")
+        await ventilator.wait_for_peers(4, PATIENCE)
+        sending = asyncio.create_task(ventilator.send_many(b"%d" % number for number in range(total)))
+        done: list[int] = []
+        by: Counter[bytes] = Counter()
+        while len(done) < total:
+            for message in await sink.recv_many(timeout=PATIENCE):
+                by[message.frames[0]] += 1
+                done.append(int(message.body))
+        await sending
+        assert sorted(done) == list(range(total))
+        assert len(by) == 4
+        with pytest.raises(TimedOut):
+            await sink.recv(timeout=0.05)
+
+
+async def test_no_worker_idles_while_tasks_wait(processes: Start) -> None:
+    """One worker is ten times as slow: the others take what it does not."""
+    total, seconds = 2000, 0.002
+    async with Pusher(bind=LOOPBACK, prefetch=1) as ventilator, Puller(bind=LOOPBACK) as sink:
+        for name in "abcd":
+            each = seconds * (10 if name == "d" else 1)
+            processes("worker", ventilator.endpoint, sink.endpoint, name, str(each), "1")
+        await ventilator.wait_for_peers(4, PATIENCE)
+        tasks = [b"x" * 4000] * total  # a few of them fill what the kernel takes
+        sending = asyncio.create_task(ventilator.send_many(tasks))
+        by: Counter[str] = Counter()
+        while not sending.done():  # tasks wait for a worker
+            by[(await sink.recv(PATIENCE)).frames[0].decode()] += 1
+        held = total - by.total()
+        assert held < 100  # of all four, when none waited any more
+        await sending
+        for _ in range(held):
+            by[(await sink.recv(PATIENCE)).frames[0].decode()] += 1
+        fast = [by[name] for name in "abc"]
+        assert max(fast) <= 2 * min(fast)
+        assert by["d"] * 3 < min(fast)
+
+
+async def test_ctrl_c_ends_a_pipeline_within_a_second(processes: Start) -> None:
+    async with Pusher(bind=LOOPBACK) as ventilator, Puller(bind=LOOPBACK) as sink:
+        workers = [processes("worker", ventilator.endpoint, sink.endpoint, name, "0.01", "0") for name in "abcd"]
+        await ventilator.wait_for_peers(4, PATIENCE)
+        await ventilator.send_many(b"%d" % number for number in range(1000))
+        await sink.recv(PATIENCE)
+        start = time.monotonic()
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGINT)
+        for worker in workers:
+            assert await worker.wait() == (0, "", "")
+        assert time.monotonic() - start < 1.0
+        await until(lambda: ventilator.peers == 0)
+
+
+async def test_two_ends_of_a_pair_send_and_receive_as_they_like() -> None:
+    async with Pair(bind=LOOPBACK) as one, Pair(connect=one.endpoint) as two:
+        await one.wait_for_peers(timeout=PATIENCE)
+        await one.send("a", "b")
+        await two.send_many(["1", "2", "3"])
+        assert (await two.recv(PATIENCE)).frames == (b"a", b"b")
+        assert [(await one.recv(PATIENCE)).text() for _ in range(3)] == ["1", "2", "3"]
+        with plain(zmq.PAIR) as third:  # there is room for two
+            third.linger = 0
+            third.connect(one.endpoint)
+            third.send(b"nobody hears this")
+            await two.send("still here")
+            assert (await one.recv(PATIENCE)).text() == "still here"
+            assert not one.statistics().waiting
+
+
+async def test_a_plain_pair_is_a_peer() -> None:
+    def talk(endpoint: str) -> bytes:
+        with plain(zmq.PAIR) as socket:
+            socket.connect(endpoint)
+            socket.send(b"hello")
+            answer: bytes = socket.recv()
+            return answer
+
+    async with Pair(bind=LOOPBACK) as pair:
+        talking = asyncio.create_task(asyncio.to_thread(talk, pair.endpoint))
+        assert (await pair.recv(PATIENCE)).text() == "hello"
+        await pair.send("goodbye")
+        assert await talking == b"goodbye"
+
+
+async def test_an_inproc_pair_needs_no_waiting() -> None:
+    async with (
+        aiozpat.Context() as context,
+        Pair(bind="inproc://pair", context=context) as one,
+        Pair(connect="inproc://pair", context=context) as two,
+    ):
+        await one.send("hello")
+        assert (await two.recv(PATIENCE)).text() == "hello"
+        with pytest.raises(errors.UsageError, match="inproc"):
+            await one.wait_for_peers()

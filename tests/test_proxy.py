@@ -1,0 +1,164 @@
+"""Proxies: every pattern through them, plain peers on both sides, and their clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+import zmq
+
+from aiozpat import (
+    Dealer,
+    Proxy,
+    Publisher,
+    Puller,
+    Pusher,
+    Replier,
+    Request,
+    Requester,
+    Router,
+    Subscriber,
+    errors,
+)
+from tests.support import LOOPBACK, PATIENCE, until
+
+
+async def shout(request: Request) -> bytes:
+    return request.body.upper()
+
+
+async def test_requests_go_to_the_workers_in_turn_and_answers_find_their_way_back() -> None:
+    async with (
+        Proxy("request-reply", frontend_bind=LOOPBACK, backend_bind=LOOPBACK) as proxy,
+        Replier(connect=proxy.backend_endpoint) as one,
+        Router(connect=proxy.backend_endpoint, framing="delimited") as two,
+        Dealer(connect=proxy.frontend_endpoint, delimiter=True) as dealer,
+        Requester(connect=proxy.frontend_endpoint) as requester,
+    ):
+        serving = [asyncio.create_task(worker.serve(shout)) for worker in (one, two)]
+        while not (one.statistics().received and two.statistics().received):  # until both workers are connected
+            assert (await requester.request("x", timeout=PATIENCE)).body == b"X"
+        for number in range(100):
+            await dealer.send(f"a{number}")
+        answers = {(await dealer.recv(PATIENCE)).text() for _ in range(100)}
+        assert answers == {f"A{number}" for number in range(100)}
+    await asyncio.gather(*serving)
+
+
+async def test_subscriptions_travel_through_to_the_publisher() -> None:
+    async with (
+        Proxy("publish-subscribe", frontend_bind=LOOPBACK, backend_bind=LOOPBACK) as proxy,
+        Publisher(connect=proxy.frontend_endpoint) as publisher,
+        Subscriber(connect=proxy.backend_endpoint, topics=["a"]) as one,
+        Subscriber(connect=proxy.backend_endpoint, topics=["a"]) as two,
+    ):
+        assert await one.ready(PATIENCE)
+        assert await two.ready(PATIENCE)
+        await publisher.wait_for_subscribers("a", timeout=PATIENCE)  # the two are one connection: the proxy's
+        assert publisher.subscribers("b") == 0
+        await publisher.send("a", "body")
+        for subscriber in (one, two):
+            assert (await subscriber.recv(PATIENCE)).frames == (b"a", b"body")
+
+
+async def test_a_pipeline_is_passed_on_and_counted_and_captured() -> None:
+    async with (
+        Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK, capture_bind=LOOPBACK) as proxy,
+        Subscriber(connect=proxy.capture_endpoint, topics=[""]) as witness,
+        Pusher(connect=proxy.frontend_endpoint) as pusher,
+        Puller(connect=proxy.backend_endpoint) as puller,
+    ):
+        assert not await witness.ready(PATIENCE)  # the capture is a plain PUB
+        await pusher.send_many(f"task {number}" for number in range(10))
+        for number in range(10):
+            assert (await puller.recv(PATIENCE)).text() == f"task {number}"
+        statistics = await proxy.statistics()
+        assert (statistics.frontend.received, statistics.frontend.received_bytes) == (10, 60)
+        assert (statistics.backend.sent, statistics.backend.sent_bytes) == (10, 60)
+        assert (statistics.frontend.sent, statistics.backend.received) == (0, 0)
+        assert [message.text() for message in await witness.recv_many(limit=1)] == ["task 0"]
+        both = await asyncio.gather(proxy.statistics(), proxy.statistics())
+        assert both[0] == both[1] == statistics
+
+
+async def test_plain_peers_on_both_sides() -> None:
+    with zmq.Context() as context, context.socket(zmq.REP) as rep, context.socket(zmq.REQ) as req:
+        rep.linger = req.linger = 0
+        async with Proxy("request-reply", frontend_bind=LOOPBACK, backend_bind=LOOPBACK) as proxy:
+            rep.connect(proxy.backend_endpoint)
+            req.connect(proxy.frontend_endpoint)
+            req.send(b"hello")
+            assert await asyncio.to_thread(rep.recv) == b"hello"
+            rep.send(b"world")
+            assert await asyncio.to_thread(req.recv) == b"world"
+
+
+async def test_proxies_stand_in_a_row() -> None:
+    async with (
+        Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK) as first,
+        Proxy("pipeline", frontend_connect=first.backend_endpoint, backend_bind=LOOPBACK) as second,
+        Pusher(connect=first.frontend_endpoint) as pusher,
+        Puller(connect=second.backend_endpoint) as puller,
+    ):
+        await pusher.send("far")
+        assert (await puller.recv(PATIENCE)).text() == "far"
+
+
+async def test_it_ends_with_its_block_also_when_that_is_cancelled() -> None:
+    running = asyncio.Event()
+
+    async def run() -> None:
+        async with Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK) as proxy:
+            running.set()
+            await proxy.serve()
+
+    task = asyncio.create_task(run())
+    await running.wait()
+    assert any(thread.name == "aiozpat-proxy" for thread in threading.enumerate())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not any(thread.name == "aiozpat-proxy" for thread in threading.enumerate())
+
+
+async def test_it_ends_while_it_is_busy_and_a_side_is_full() -> None:
+    async with Pusher(bind=LOOPBACK) as pusher:
+        async with Proxy("pipeline", frontend_connect=pusher.endpoint, backend_bind=LOOPBACK, linger=0) as proxy:
+            await pusher.wait_for_peers(timeout=PATIENCE)
+            with pytest.raises(errors.TimedOut):  # nobody pulls: it all piles up
+                while True:
+                    await pusher.send_many([b"x" * 1000] * 100, timeout=0.1)
+            serving = asyncio.create_task(proxy.serve())
+            await asyncio.sleep(0)
+        await serving
+        await until(lambda: pusher.peers == 0)
+
+
+async def test_misuse_is_told_what_to_do() -> None:
+    with pytest.raises(ValueError, match="a proxy's pattern is"):
+        Proxy("nothing", frontend_bind=LOOPBACK, backend_bind=LOOPBACK)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(errors.UsageError, match="backend needs an endpoint: backend_bind= or backend_connect="):
+        Proxy("pipeline", frontend_bind=LOOPBACK)
+    with pytest.raises(errors.InvalidEndpoint):
+        Proxy("pipeline", frontend_bind=LOOPBACK, backend_connect=LOOPBACK)
+    with pytest.raises(ValueError, match="linger"):
+        Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK, linger=-1)
+    proxy = Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK)
+    with pytest.raises(errors.UsageError, match="async with"):
+        await proxy.statistics()
+    with pytest.raises(errors.UsageError, match="async with"):
+        _ = proxy.frontend_endpoint
+    async with proxy:
+        with pytest.raises(errors.UsageError, match="entered before"):
+            await proxy.__aenter__()
+        with pytest.raises(errors.AddressInUse):
+            async with Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=proxy.frontend_endpoint):
+                pass
+        with pytest.warns(ResourceWarning, match="was left open"):
+            proxy.__del__()
+    await proxy.close()
+    with pytest.raises(errors.Closed):
+        await proxy.statistics()
+    with pytest.raises(errors.Closed):
+        await proxy.serve()

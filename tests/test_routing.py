@@ -1,0 +1,81 @@
+"""The routing table: names, routing ids, and what time does to them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiozpat import RoutingTable, errors
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_names_and_routing_ids_find_each_other() -> None:
+    table = RoutingTable()
+    table.add("ann", b"1")
+    table.add("bob", b"2")
+    assert (table.identity("ann"), table.name(b"2"), len(table), list(table)) == (b"1", "bob", 2, ["ann", "bob"])
+    assert ("ann" in table, "eve" in table) == (True, False)
+    table.add("ann", b"3")  # she came back by another connection
+    assert (table.identity("ann"), table.name(b"1"), table.name(b"3")) == (b"3", None, "ann")
+    table.add("anna", b"3")  # and changed her name
+    assert (table.identity("ann"), table.identity("anna"), len(table)) == (None, b"3", 2)
+    assert table.remove("bob")
+    assert not table.remove("bob")
+    assert (table.touch(b"2"), table.touch(b"3")) == (None, "anna")
+
+
+def test_who_is_silent_is_forgotten() -> None:
+    clock = Clock()
+    table = RoutingTable(expiry=10.0, clock=clock)
+    table.add("ann", b"1")
+    table.add("bob", b"2")
+    clock.now += 6
+    assert table.touch(b"1") == "ann"
+    clock.now += 5
+    assert table.expire() == ["bob"]
+    assert (table.identity("bob"), table.name(b"2"), list(table)) == (None, None, ["ann"])
+    clock.now += 10
+    assert len(table) == 0
+    assert table.touch(b"1") is None
+
+
+def test_it_is_bounded() -> None:
+    clock = Clock()
+    table = RoutingTable(expiry=10.0, limit=2, clock=clock)
+    table.add("a", b"1")
+    table.add("b", b"2")
+    table.add("a", b"3")  # the same name takes no more room
+    with pytest.raises(errors.UsageError, match="full"):
+        table.add("c", b"4")
+    clock.now += 11
+    table.add("c", b"4")
+    assert list(table) == ["c"]
+    with pytest.raises(ValueError, match="above 0"):
+        RoutingTable(expiry=0)
+    with pytest.raises(ValueError, match="above 0"):
+        RoutingTable(limit=0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([b"1", b"2", b"3"]), st.integers(0, 6))))
+def test_the_two_directions_never_disagree(steps: list[tuple[str, bytes, int]]) -> None:
+    clock = Clock()
+    table = RoutingTable(expiry=10.0, clock=clock)
+    for name, identity, seconds in steps:
+        clock.now += seconds
+        table.add(name, identity)
+        assert table.identity(name) == identity
+        for known in table:
+            identity_of = table.identity(known)
+            assert identity_of is not None
+            assert table.name(identity_of) == known
+        assert len({table.identity(known) for known in table}) == len(table)
