@@ -50,6 +50,8 @@ def payload_frames(payload: Payload) -> list[bytes]:
     """
     if isinstance(payload, (bytes, str, bytearray, memoryview)):
         return [to_frame(payload)]
+    if isinstance(payload, (tuple, list)):  # nearly always; asking for a Sequence costs as much as sending
+        return to_frames(payload)
     parts: Sequence[FrameLike] = payload
     if not isinstance(payload, Sequence):
         raise TypeError(f"a message is one frame (bytes, str, ...) or a sequence of them; got {type(payload).__name__}")

@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import ClassVar, Self
 
@@ -76,6 +77,7 @@ class Endpoint:
         self._given_context = context
         self._context: Context | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._closed = False
         self._ended = asyncio.Event()
         self._notices = Notices(_log)
@@ -141,6 +143,7 @@ class Endpoint:
         if self._closed or self._socket is not None:
             raise UsageError(f"{self!r} was entered before; make a new one")
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self._context = self._given_context or Context.current()
         self._context.hold()
         try:
@@ -226,10 +229,7 @@ class Endpoint:
         socket = self._socket
         if self._closed or socket is None:
             raise Closed(f"{self!r} is closed")
-        try:
-            sent = socket.send_frames(frames)
-        finally:
-            socket.look()  # also after a failure: it may have consumed the FD's edge
+        sent = socket.submit(frames)
         self._sent += sent
         return sent
 

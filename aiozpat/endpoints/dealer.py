@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from aiozpat.endpoints.receiver import Receiver
 from aiozpat.endpoints.sender import Sender
@@ -44,8 +44,8 @@ class Dealer(Sender, Receiver[Message]):
         super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
         self._delimiter = delimiter
 
-    def _framed(self, parts: list[bytes]) -> list[bytes]:
-        return [b"", *parts] if self._delimiter else parts
+    def _try(self, frames: Sequence[bytes]) -> bool:
+        return super()._try([b"", *frames] if self._delimiter else frames)
 
     def _on_readable(self) -> None:
         frames = self._socket.receive() if self._socket is not None else None

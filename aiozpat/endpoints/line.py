@@ -30,18 +30,18 @@ class Line:
     out of time has sent nothing, always: its message is queued whole when `send` returns, and not at all otherwise.
     """
 
-    __slots__ = ("_waiters",)
+    __slots__ = ("waiters",)
 
     def __init__(self) -> None:
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self.waiters: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return len(self.waiters)
 
     def wake(self) -> None:
         """There may be room: the first in line may try."""
-        if self._waiters and not self._waiters[0].done():
-            self._waiters[0].set_result(None)
+        if self.waiters and not self.waiters[0].done():
+            self.waiters[0].set_result(None)
 
     async def send(self, attempt: Callable[[], bool], timeout: float | None) -> None:
         """Try until it succeeds, never before those who came first.
@@ -53,7 +53,7 @@ class Line:
         Raises:
             TimedOut: There was no room in time; nothing was sent.
         """
-        if not self._waiters and attempt():
+        if not self.waiters and attempt():
             return
         if timeout is None:
             await self._wait(attempt)
@@ -67,13 +67,13 @@ class Line:
     async def _wait(self, attempt: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
-        self._waiters.append(waiter)
+        self.waiters.append(waiter)
         try:
             while True:
                 await waiter
                 if attempt():
                     return
-                waiter = self._waiters[0] = loop.create_future()
+                waiter = self.waiters[0] = loop.create_future()
         finally:
-            self._waiters.remove(waiter)
+            self.waiters.remove(waiter)
             self.wake()

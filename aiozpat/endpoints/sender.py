@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from threading import get_ident
 
 from aiozpat.endpoints.base import Endpoint
 from aiozpat.endpoints.line import Line, within
@@ -48,26 +49,26 @@ class Outgoing(Endpoint):
 
     async def _send_all(self, messages: Iterable[Payload]) -> None:
         self._usable()
-        line = self._line
+        line, waiters = self._line, self._line.waiters
         for number, message in enumerate(messages):
-            parts = self._framed(payload_frames(message))
+            parts = payload_frames(message)
             if number % YIELD == YIELD - 1:
                 await asyncio.sleep(0)  # before it is sent: cancelled here, it was not
-            if line or not self._try(parts):
+            if waiters or not self._try(parts):
                 await line.send(lambda parts=parts: self._try(parts), None)  # type: ignore[misc]  # bound to this turn
 
     async def _send(self, parts: list[bytes], timeout: float | None) -> None:
         """Send one message, after those that wait already."""
-        self._usable()
+        if self._closed or get_ident() != self._thread:
+            self._usable()
         if self._sent % YIELD == YIELD - 1:
             await asyncio.sleep(0)  # before anything is sent: cancelled here, nothing was
-        parts = self._framed(parts)
-        if self._line or not self._try(parts):
-            await self._line.send(lambda: self._try(parts), timeout)
-
-    def _framed(self, parts: list[bytes]) -> list[bytes]:
-        """The frames as they go out."""
-        return parts
+        try:
+            if self._line.waiters or not self._try(parts):
+                await self._line.send(lambda: self._try(parts), timeout)
+        except RuntimeError:
+            self._usable()  # asyncio's own words for a wrong loop don't say what to do
+            raise
 
     def _on_writable(self) -> None:
         self._line.wake()

@@ -35,7 +35,7 @@ _DRAIN = 1000  # messages
 _COPY_BELOW = 64 * 1024  # bytes; above, a frame is handed to libzmq without a copy
 
 _NOBLOCK = int(zmq.NOBLOCK)
-_SNDMORE = int(zmq.SNDMORE)
+_NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
@@ -313,14 +313,17 @@ class Socket:
         the next message's first frame would end up as its tail.
         """
         send = self._send
-        last = len(frames) - 1
+        count = len(frames)
         try:
-            for index, frame in enumerate(frames):
-                flags = _NOBLOCK if index == last else _NOBLOCK | _SNDMORE
-                if len(frame) < _COPY_BELOW:
-                    send(frame, flags)
-                else:
-                    send(frame, flags, False)
+            # Nearly all messages are one or two small frames: a loop would double what they cost.
+            if count == 1 and len(frames[0]) < _COPY_BELOW:
+                send(frames[0], _NOBLOCK)
+            elif count == 2 and len(frames[0]) < _COPY_BELOW and len(frames[1]) < _COPY_BELOW:
+                send(frames[0], _NOBLOCK_MORE)
+                send(frames[1], _NOBLOCK)
+            else:
+                for number, frame in enumerate(frames, 1):
+                    send(frame, _NOBLOCK if number == count else _NOBLOCK_MORE, len(frame) < _COPY_BELOW)
         except zmq.Again:
             self._want_write = True
             return False
@@ -329,6 +332,12 @@ class Socket:
                 raise PeerUnreachable("no such peer is connected") from None
             raise
         return True
+
+    def submit(self, frames: Sequence[Buffer]) -> bool:
+        """As `send_frames`, from outside `on_readable`; EVENTS is looked at once for all that is sent in this turn."""
+        if not self._scheduled:
+            self._schedule()  # first: a send that fails may consume the FD's edge too
+        return self.send_frames(frames)
 
     def settle(self) -> None:
         """Look at EVENTS after a send from outside `on_readable`: it may have consumed the FD's edge."""
@@ -339,7 +348,7 @@ class Socket:
             self._schedule()
 
     def look(self) -> None:
-        """As `settle`, at the end of this turn of the loop and once for many sends."""
+        """As `settle`, at the end of this turn of the loop."""
         self._schedule()
 
     def pause(self) -> None:
