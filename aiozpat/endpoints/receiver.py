@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from threading import get_ident
 from typing import Generic, Self, TypeVar
 
 from aiozpat.endpoints.base import INBOX_LIMIT, MAX_FRAMES, Endpoint
@@ -32,6 +33,10 @@ class Receiver(Endpoint, Generic[M]):
             TimedOut: None came in time.
             Closed: The endpoint is closed, or was while this waited.
         """
+        if get_ident() == self._thread:
+            message = self._inbox.pop()
+            if message is not None:
+                return message
         self._usable()
         return await self._inbox.take(timeout)
 
@@ -54,9 +59,10 @@ class Receiver(Endpoint, Generic[M]):
         return self
 
     async def __anext__(self) -> M:
-        message = self._inbox.pop()
-        if message is not None:
-            return message
+        if get_ident() == self._thread:
+            message = self._inbox.pop()
+            if message is not None:
+                return message
         try:
             return await self.recv()
         except Closed:
