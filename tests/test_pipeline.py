@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from collections import Counter
@@ -182,19 +181,18 @@ async def test_no_worker_idles_while_tasks_wait(processes: Start) -> None:
         assert by["d"] * 3 < min(fast)
 
 
-async def test_ctrl_c_ends_a_pipeline_within_a_second(processes: Start) -> None:
-    async with Pusher(bind=LOOPBACK) as ventilator, Puller(bind=LOOPBACK) as sink:
-        workers = [processes("worker", ventilator.endpoint, sink.endpoint, name, "0.01", "0") for name in "abcd"]
-        await ventilator.wait_for_peers(4, PATIENCE)
-        await ventilator.send_many(b"%d" % number for number in range(1000))
-        await sink.recv(PATIENCE)
-        start = time.monotonic()
-        for worker in workers:
-            os.kill(worker.pid, signal.SIGINT)
-        for worker in workers:
-            assert await worker.wait() == (0, "", "")
-        assert time.monotonic() - start < 1.0
-        await until(lambda: ventilator.peers == 0)
+async def test_ctrl_c_ends_all_of_a_busy_pipeline_within_a_second(processes: Start) -> None:
+    ends = processes("ends", LOOPBACK, LOOPBACK, flags=("-X", "dev", "-W", "error"))
+    tasks, results = (await ends.line()).split()
+    flags = ("-X", "dev", "-W", "error")
+    workers = [processes("worker", tasks, results, name, "0", "0", flags=flags) for name in "abcd"]
+    assert await ends.line() == "busy"
+    start = time.monotonic()
+    for process in (ends, *workers):
+        process.send_signal(signal.SIGINT)
+    for process in (ends, *workers):
+        assert await process.wait() == (0, "", "")
+    assert time.monotonic() - start < 1.0
 
 
 async def test_two_ends_of_a_pair_send_and_receive_as_they_like() -> None:

@@ -29,6 +29,7 @@ from aiozpat.transport import (
 
 _log = logging.getLogger("aiozpat.endpoints")
 INBOX_LIMIT = 1000
+HURRIED_LINGER = 0.5  # seconds; a second, and the interpreter's own end, would feel like hanging
 MAX_FRAMES = 65_536  # of one message; a longer one is dropped and counted
 
 
@@ -46,7 +47,8 @@ class Endpoint:
     Args:
         bind: One endpoint or several to listen on; port `*` lets the system choose.
         connect: One endpoint or several to connect to, in the background and for ever.
-        linger: Seconds for which messages sent just before closing are still delivered.
+        linger: Seconds for which messages sent just before closing are still delivered; half a second at most where
+            the block is left by a cancellation.
         options: Options of the socket.
         context: A context to share; by default the loop's own.
 
@@ -157,6 +159,8 @@ class Endpoint:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C, or cancelled: whoever waits wants to go on
+            self._linger = min(self._linger, HURRIED_LINGER)
         await self.close()
 
     def _open(self, context: Context) -> Socket:

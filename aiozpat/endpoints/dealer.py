@@ -21,7 +21,8 @@ class Dealer(Sender, Receiver[Message]):
         connect: One endpoint or several to connect to.
         delimiter: Put an empty frame before each message, and take it off what arrives. REP, and servers that unpack
             `identity, empty, body`, need it: without it a message to a REP peer vanishes silently.
-        linger: Seconds for which messages sent just before closing are still delivered.
+        linger: Seconds for which messages sent just before closing are still delivered; half a second at most where
+            the block is left by a cancellation.
         options: Options of the socket.
         context: A context to share; by default the loop's own.
 

@@ -20,7 +20,8 @@ class Pair(Sender, BatchReceiver[Message], Watching):
     Args:
         bind: One endpoint or several to listen on.
         connect: One endpoint or several to connect to.
-        linger: Seconds for which messages sent just before closing are still delivered.
+        linger: Seconds for which messages sent just before closing are still delivered; half a second at most where
+            the block is left by a cancellation.
         options: Options of the socket.
         context: A context to share; by default the loop's own.
 

@@ -27,7 +27,8 @@ class Pusher(Sender, Watching):
             at the pullers where tasks take long and differ. By default 1000 and what the kernel takes, which is
             fastest, but leaves a slow worker with tasks that others could do. `SocketOptions.send_buffer_bytes`
             chooses the kernel's part.
-        linger: Seconds for which messages sent just before closing are still delivered.
+        linger: Seconds for which messages sent just before closing are still delivered; half a second at most where
+            the block is left by a cancellation.
         options: Options of the socket.
         context: A context to share; by default the loop's own.
 

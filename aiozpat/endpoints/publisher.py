@@ -31,7 +31,8 @@ class Publisher(Outgoing, Watching):
             `"drop"`: that subscriber misses it, the others get it; each time a queue fills up counts as one `overflow`
             in `statistics().notices`. `"wait"`: sending waits, so that one slow subscriber holds up all. `"raise"`:
             `QueueFull`, and nobody gets it.
-        linger: Seconds for which messages sent just before closing are still delivered.
+        linger: Seconds for which messages sent just before closing are still delivered; half a second at most where
+            the block is left by a cancellation.
         options: Options of the socket.
         context: A context to share; by default the loop's own.
 

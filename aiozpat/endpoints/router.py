@@ -134,7 +134,8 @@ class Router(Responder):
         framing: How peers frame their messages. `"auto"`: a message that begins with an empty frame, as REQ sends it,
             is answered with one, others without. `"delimited"`: every message has an envelope that ends with an empty
             frame, as behind a proxy; what has none is dropped and counted. `"raw"`: frames are passed on as they are.
-        linger: Seconds for which messages sent just before closing are still delivered.
+        linger: Seconds for which messages sent just before closing are still delivered; half a second at most where
+            the block is left by a cancellation.
         options: Options of the socket.
         context: A context to share; by default the loop's own.
 
