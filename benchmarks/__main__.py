@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import request_reply
+from benchmarks import fan_out, one_way, request_reply
 
-_SUITES = {"request-reply": request_reply}
+_SUITES = {"request-reply": request_reply, "one-way": one_way, "fan-out": fan_out}
 
 
 def main() -> int:

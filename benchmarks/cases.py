@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks import plans
+from benchmarks.plans import Comparison, Plan
+
 # By name: what `benchmarks.contenders` calls it, the loop it runs on, and what it is. They run in this order, so that
 # those that are compared with each other are neighbours in time.
 CONTENDERS = {
@@ -27,7 +30,7 @@ _SLOWEST = 20_000  # calls a second; where many are in flight, the callers shoul
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Case(plans.AnyCase):
     """One contender under one load.
 
     Args:
@@ -37,7 +40,6 @@ class Case:
         method: What aiozpat's clients call.
     """
 
-    contender: str
     clients: int
     in_flight: int
     method: str = "echo"
@@ -63,30 +65,10 @@ class Case:
         return [*load, *patience]
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A figure of one case over the same figure of another, both of one round."""
-
-    case: Case
-    base: Case
-    figure: str = "rate"
-
-    def __str__(self) -> str:
-        return f"{'p50: ' if self.figure == 'p50_us' else ''}{self.case}  to  {self.base}"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The cases of one round in their order, and the comparisons between them."""
-
-    cases: tuple[Case, ...]
-    comparisons: tuple[Comparison, ...]
-
-
 _FURTHER_BASES = ("blocking-multipart", "zmq.asyncio")  # that aiozpat is compared with, beside the first
 
 
-def plan(contenders: Sequence[str], in_flight: Sequence[int], clients: int) -> Plan:
+def plan(contenders: Sequence[str], in_flight: Sequence[int], clients: int) -> Plan[Case]:
     """What to do for these contenders and loads; extras of aiozpat come with it.
 
     Args:
@@ -97,16 +79,14 @@ def plan(contenders: Sequence[str], in_flight: Sequence[int], clients: int) -> P
     # The usual load comes last, since the extras that follow are compared with it.
     loads = [*(load for load in in_flight if load != BASE), *(load for load in in_flight if load == BASE)]
     cases = [Case(name, 1, load) for load in loads for name in contenders if _takes_part(name, load)]
-    comparisons: list[Comparison] = []
+    comparisons: list[Comparison[Case]] = []
     for load in in_flight:
         base, figure = (Case("req-rep", 1, 1), "p50_us") if load == 1 else (Case("blocking", 1, load), "rate")
         alike = [case for case in cases if case.in_flight == load and case != base]
         comparisons += [Comparison(case, base, figure) for case in alike]
         comparisons += [Comparison(Case("aiozpat", 1, load), Case(peer, 1, load)) for peer in _FURTHER_BASES]
     extras, further = _extras(contenders, clients)
-    order = tuple(dict.fromkeys([*cases, *extras]))
-    # Without --in-flight 1, say, there is nothing to compare with; that is not an error.
-    return Plan(order, tuple(one for one in [*comparisons, *further] if {one.case, one.base} <= set(order)))
+    return plans.plan([*cases, *extras], [*comparisons, *further])
 
 
 def _takes_part(contender: str, in_flight: int) -> bool:
@@ -114,7 +94,7 @@ def _takes_part(contender: str, in_flight: int) -> bool:
     return contender != ("blocking-multipart" if in_flight == 1 else "req-rep")
 
 
-def _extras(contenders: Sequence[str], clients: int) -> tuple[list[Case], list[Comparison]]:
+def _extras(contenders: Sequence[str], clients: int) -> tuple[list[Case], list[Comparison[Case]]]:
     """What only aiozpat is measured for, and what that is compared with."""
     if "aiozpat" not in contenders:
         return [], []

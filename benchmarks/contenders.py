@@ -6,11 +6,8 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
-import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -19,9 +16,9 @@ import zmq.asyncio
 
 import aiozpat
 from aiozpat.cli import plain
+from benchmarks import child
 from benchmarks.load import WARM_UP, Ask, drive, percentiles
 
-ANY_PORT = "tcp://127.0.0.1:*"
 _CONNECT = 60.0  # seconds for all the clients to connect, on a machine that does other work too
 
 
@@ -57,7 +54,7 @@ async def serve_aiozpat() -> None:
     async def count_held() -> int:
         return held
 
-    async with aiozpat.Server(service, bind=ANY_PORT) as server:
+    async with aiozpat.Server(service, bind=child.ANY_PORT) as server:
         print(server.endpoint, flush=True)
         await server.serve_forever()
 
@@ -180,7 +177,7 @@ def _unlimit(socket: zmq.Socket[Any]) -> None:
 
 def _bind_and_say(socket: zmq.Socket[Any]) -> None:
     _unlimit(socket)
-    socket.bind(ANY_PORT)
+    socket.bind(child.ANY_PORT)
     print(socket.get_string(zmq.LAST_ENDPOINT), flush=True)
 
 
@@ -202,11 +199,6 @@ async def load_zmq_asyncio(arguments: argparse.Namespace) -> dict[str, Any]:
 # The command line
 
 
-def run_on(coroutine: Coroutine[Any, Any, Any], loop: str) -> Any:
-    """Run on aiozpat.run's loop, or plain asyncio's; zmq.asyncio, too, gets what aiozpat.run does for the collector."""
-    return aiozpat.run(coroutine) if loop == "uvloop" else asyncio.run(coroutine)
-
-
 def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every process that takes part."""
     parser.add_argument("--loop", default="uvloop", choices=["uvloop", "asyncio"], help="event loop")
@@ -216,30 +208,7 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=float, default=30.0, help="deadline of an aiozpat call; the library's default"
     )
-    parser.add_argument("--cpu", type=int, default=-1, help="the CPU to stay on")
-
-
-def prepare_process(arguments: argparse.Namespace) -> None:
-    """Pin this process if it is to be, and let it open as many files as the system allows."""
-    if arguments.cpu >= 0:
-        os.sched_setaffinity(0, {arguments.cpu})
-    if sys.platform != "win32":
-        import resource
-
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with contextlib.suppress(ValueError, OSError):  # macOS refuses "unlimited"
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _end_with_stdin() -> None:
-    """Let this process end with the one that started it, however that ends; only the parent has the other end."""
-
-    def wait() -> None:
-        while os.read(0, 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    child.add_cpu(parser)
 
 
 def main() -> None:
@@ -255,9 +224,9 @@ def main() -> None:
     )
     parser.add_argument("--end-with-stdin", action="store_true", help="end when stdin is closed")
     arguments = parser.parse_args()
-    prepare_process(arguments)
+    child.prepare(arguments)
     if arguments.end_with_stdin:
-        _end_with_stdin()
+        child.Cue()
     with contextlib.suppress(KeyboardInterrupt):
         figures = _roles(arguments)
         if figures is not None:
@@ -267,10 +236,10 @@ def main() -> None:
 def _roles(arguments: argparse.Namespace) -> dict[str, Any] | None:
     serving = arguments.role == "server"
     if arguments.contender == "aiozpat":
-        return run_on(serve_aiozpat() if serving else load_aiozpat(arguments), arguments.loop)  # type: ignore[no-any-return]
+        return child.run_on(serve_aiozpat() if serving else load_aiozpat(arguments), arguments.loop)  # type: ignore[no-any-return]
     if arguments.contender == "zmq.asyncio":
         coroutine: Any = plain.serve(partial(print, flush=True)) if serving else load_zmq_asyncio(arguments)
-        return run_on(coroutine, arguments.loop)  # type: ignore[no-any-return]
+        return child.run_on(coroutine, arguments.loop)  # type: ignore[no-any-return]
     if arguments.contender == "blocking-multipart":
         return serve_blocking_multipart() if serving else load_blocking(arguments)  # type: ignore[func-returns-value]
     if arguments.contender == "blocking":

@@ -13,7 +13,8 @@ import sys
 from typing import Any
 
 import aiozpat
-from benchmarks.contenders import add_process_arguments, aiozpat_clients, prepare_process, run_on
+from benchmarks import child
+from benchmarks.contenders import add_process_arguments, aiozpat_clients
 
 _CALLERS = 256  # calls in flight wherever a number of calls is made
 _WAIT = 60.0  # seconds for the server to have begun, or ended, all the calls that are held
@@ -98,9 +99,9 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=20_000, help="calls before the first look")
     parser.add_argument("--settle", type=float, default=1.0, help="seconds of rest before each look")
     arguments = parser.parse_args()
-    prepare_process(arguments)
+    child.prepare(arguments)
     with contextlib.suppress(KeyboardInterrupt):
-        run_on(_SCENARIOS[arguments.scenario](arguments), arguments.loop)
+        child.run_on(_SCENARIOS[arguments.scenario](arguments), arguments.loop)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from benchmarks.processes import Failed, Process, server
+from benchmarks.processes import Process, blaming, server
 
 _BOUND = 300.0  # seconds for a step of a scenario
 
@@ -72,11 +71,6 @@ def scenarios(*, quick: bool) -> list[Scenario]:
     ]
 
 
-def available() -> bool:
-    """Whether this system tells the memory of a process in a way that we can read."""
-    return Path("/proc/self/status").exists()
-
-
 def measure(scenario: Scenario, server_options: list[str], client_options: list[str]) -> dict[str, float]:
     """The growth of both processes between the scenario's two looks, in bytes; for each one held where it says so.
 
@@ -88,19 +82,15 @@ def measure(scenario: Scenario, server_options: list[str], client_options: list[
         Process(
             "benchmarks.holders", scenario.holder, "--endpoint", endpoint, *scenario.options(), *client_options
         ) as holder,
+        blaming(serving),
     ):
-        try:
-            _expect(holder, "before")
-            before = _resident(serving), _resident(holder)
-            holder.go_on()
-            _expect(holder, "after")
-            after = _resident(serving), _resident(holder)
-            holder.go_on()
-            holder.end(_BOUND)
-        except Failed:
-            serving.check()
-            raise
-        serving.check()
+        holder.expect("before", _BOUND)
+        before = serving.resident(), holder.resident()
+        holder.go_on()
+        holder.expect("after", _BOUND)
+        after = serving.resident(), holder.resident()
+        holder.go_on()
+        holder.end(_BOUND)
     divisor = scenario.count if scenario.each else 1
     return {
         "server_before": before[0],
@@ -110,16 +100,3 @@ def measure(scenario: Scenario, server_options: list[str], client_options: list[
         "server": (after[0] - before[0]) / divisor,
         "client": (after[1] - before[1]) / divisor,
     }
-
-
-def _expect(holder: Process, step: str) -> None:
-    said = holder.line(_BOUND)
-    if said != step:
-        raise Failed(f"benchmarks.holders said {said!r}; it should be {step!r}")
-
-
-def _resident(process: Process) -> int:
-    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise Failed(f"process {process.pid} has no resident memory: it has ended")

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -31,6 +32,7 @@ class Process:
 
     def __init__(self, module: str, *arguments: str) -> None:
         self._title = " ".join([module, *arguments])
+        self._failed = False
         # A file, not a pipe: nobody reads it while the process runs, and a full pipe would stop the process.
         self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(  # noqa: S603 - our own module
@@ -91,13 +93,34 @@ class Process:
         except BrokenPipeError:
             self._fail("")
 
+    def expect(self, step: str, timeout: float) -> None:
+        """Wait until it says that it has come to a step.
+
+        Raises:
+            Failed: It said something else, or as for `line`.
+        """
+        said = self.line(timeout)
+        if said != step:
+            raise Failed(f"{self._title} said {said!r}; it should be {step!r}")
+
+    def resident(self) -> int:
+        """Its resident memory in bytes; Linux only.
+
+        Raises:
+            Failed: It has ended.
+        """
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise Failed(f"{self._title} has no resident memory: it has ended")
+
     def check(self) -> None:
-        """Make sure that it still runs.
+        """Make sure that it still runs, unless it was said already that it does not.
 
         Raises:
             Failed: It does not.
         """
-        if self._process.poll() is not None:
+        if self._process.poll() is not None and not self._failed:
             self._fail("")
 
     def end(self, timeout: float) -> None:
@@ -116,17 +139,54 @@ class Process:
                 self._fail("")
 
     def _fail(self, why: str) -> NoReturn:
+        self._failed = True
         code = self._process.wait(_END)
         self._stderr.seek(0)
         said = self._stderr.read().strip()[-_SHOWN:]
         raise Failed(f"{self._title}: {why or f'ended with exit code {code}'}; its stderr:\n{said or '(nothing)'}")
 
 
+def memory_is_told() -> bool:
+    """Whether this system tells the memory of a process in a way that we can read."""
+    return Path("/proc/self/status").exists()
+
+
 @contextlib.contextmanager
-def server(*arguments: str) -> Iterator[tuple[Process, str]]:
-    """Start a contender's server; gives the process, which ends with the block, and its endpoint."""
-    with Process("benchmarks.contenders", "server", *arguments, "--end-with-stdin") as process:
+def started(module: str, *arguments: str) -> Iterator[tuple[Process, str]]:
+    """Start a process that says something when it is ready, mostly its endpoint; gives both, and ends with the block.
+
+    Raises:
+        Failed: It ended, or did not say anything in time.
+    """
+    with Process(module, *arguments) as process:
         yield process, process.line(_START)
+
+
+@contextlib.contextmanager
+def blaming(*others: Process) -> Iterator[None]:
+    """Make sure that the others have not ended at the end of the block.
+
+    If something in it fails, one that has ended is the better explanation.
+
+    Raises:
+        Failed: One has.
+    """
+    try:
+        yield
+    except Failed:
+        _check(others)
+        raise
+    _check(others)
+
+
+def _check(processes: Iterable[Process]) -> None:
+    for process in processes:
+        process.check()
+
+
+def server(*arguments: str) -> contextlib.AbstractContextManager[tuple[Process, str]]:
+    """Start a contender's server; gives the process, which ends with the block, and its endpoint."""
+    return started("benchmarks.contenders", "server", *arguments, "--end-with-stdin")
 
 
 def client(server_process: Process, *arguments: str, timeout: float) -> dict[str, Any]:
@@ -135,12 +195,7 @@ def client(server_process: Process, *arguments: str, timeout: float) -> dict[str
     Raises:
         Failed: Either of them did.
     """
-    with Process("benchmarks.contenders", "client", *arguments) as process:
-        try:
-            figures: dict[str, Any] = json.loads(process.line(timeout))
-            process.end(timeout)
-        except Failed:
-            server_process.check()  # a server that died is the better explanation
-            raise
-    server_process.check()
+    with Process("benchmarks.contenders", "client", *arguments) as process, blaming(server_process):
+        figures: dict[str, Any] = json.loads(process.line(timeout))
+        process.end(timeout)
     return figures

@@ -1,4 +1,4 @@
-"""What was measured: on what, as tables for people and as JSON for programs."""
+"""What was measured: on what, as tables for people and as JSON for programs; what all suites share of that."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import zmq
 
 import aiozpat
-from benchmarks.cases import Case, Comparison, Plan
-from benchmarks.memory import Scenario
+from benchmarks.plans import C, Comparison, Plan
 
 Figures = dict[str, float]
-Round = dict[Case, Figures]
-MemoryRound = dict[Scenario, Figures]
+Round: TypeAlias = dict[C, Figures]
+
+_PREFIXES = {"rate": "", "p50_us": "p50 of ", "published": "published by "}  # of figures, for the table of ratios
 
 
 def environment() -> dict[str, Any]:
@@ -54,20 +54,15 @@ def _load_average() -> list[float] | None:
 
 
 def document(
-    plan: Plan, rounds: Sequence[Round], memory: Sequence[MemoryRound], settings: dict[str, Any], env: dict[str, Any]
+    suite: str, plan: Plan[C], rounds: Sequence[Round[C]], settings: dict[str, Any], env: dict[str, Any]
 ) -> dict[str, Any]:
-    """Everything that was measured, ready for JSON."""
+    """What every suite measures, ready for JSON; a suite adds what only it has."""
     return {
-        "suite": "request-reply",
+        "suite": suite,
         "environment": {**env, "load_average_at_end": _load_average()},
         "settings": settings,
         "cases": [
-            {
-                "case": str(case),
-                **asdict(case),
-                "rounds": [figures[case] for figures in rounds],
-                "median": _medians([figures[case] for figures in rounds]),
-            }
+            {"case": str(case), **asdict(case), **over_rounds(figures[case] for figures in rounds)}
             for case in plan.cases
         ],
         "ratios": [
@@ -80,25 +75,19 @@ def document(
             }
             for comparison in plan.comparisons
         ],
-        "memory": [
-            {
-                "name": scenario.name,
-                "title": scenario.title,
-                "count": scenario.count,
-                "each": scenario.each,
-                "rounds": [figures[scenario] for figures in memory],
-                "median": _medians([figures[scenario] for figures in memory]),
-            }
-            for scenario in (memory[0] if memory else ())
-        ],
     }
 
 
-def _medians(rounds: Sequence[Figures]) -> Figures:
-    return {name: median(figures[name] for figures in rounds) for name in rounds[0]}
+def over_rounds(rounds: Iterable[Figures]) -> dict[str, Any]:
+    """The figures of all rounds, and the median of each figure."""
+    figures = list(rounds)
+    return {
+        "rounds": figures,
+        "median": {name: median(one[name] for one in figures) for name in figures[0]},
+    }
 
 
-def _ratios(comparison: Comparison, rounds: Sequence[Round]) -> list[float]:
+def _ratios(comparison: Comparison[C], rounds: Sequence[Round[C]]) -> list[float]:
     """The ratio of each round's own pair: what slows the machine for a while slows both."""
     return [
         figures[comparison.case][comparison.figure] / figures[comparison.base][comparison.figure] for figures in rounds
@@ -113,13 +102,18 @@ def write(path: Path, results: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def text(results: dict[str, Any]) -> str:
-    """The tables: medians over the rounds, with the extremes, since a median alone hides how steady it is."""
-    parts = [_heading(results), _rates(results), _ratio_table(results), _memory_table(results)]
-    return "\n\n".join(part for part in parts if part)
+def text(results: dict[str, Any], title: str, *tables: str) -> str:
+    """What is printed: on what it was measured, and the tables, of which those without rows are left out.
+
+    Args:
+        results: As they go into the JSON.
+        title: What was measured.
+        tables: Each as `table` makes it.
+    """
+    return "\n\n".join(part for part in (_heading(results, title), *tables) if part)
 
 
-def _heading(results: dict[str, Any]) -> str:
+def _heading(results: dict[str, Any], title: str) -> str:
     env, settings = results["environment"], results["settings"]
     load = env["load_average"]
     rounds = f"median of {settings['rounds']} rounds" if settings["rounds"] > 1 else "1 round"
@@ -128,53 +122,31 @@ def _heading(results: dict[str, Any]) -> str:
     machine = f"{env['platform']}, {env['cpus']} CPUs, load {load[0] if load else '-'} at the start, {env['date']}"
     return "\n".join(
         [
-            f"request-reply, {settings['size']} bytes, {rounds} of {settings['seconds']:g} s, processes {pinned}",
+            f"{title}, {rounds} of {settings['seconds']:g} s, processes {pinned}",
             ", ".join([env["python"], *versions]),
             machine,
         ]
     )
 
 
-def _rates(results: dict[str, Any]) -> str:
-    rows = [["clients", "in flight", "contender", "calls/s", "lowest", "highest", "p50 us", "p99 us"]]
-    for case in sorted(results["cases"], key=lambda case: (case["clients"], case["in_flight"])):
-        rates = [figures["rate"] for figures in case["rounds"]]
-        name = case["contender"] + ("" if case["method"] == "echo" else f" ({case['method']})")
-        middle = case["median"]
-        rows.append(
-            [
-                f"{case['clients']:,}",
-                f"{case['in_flight']:,}",
-                name,
-                *(f"{rate:,.0f}" for rate in (middle["rate"], min(rates), max(rates))),
-                *(f"{middle[key]:.1f}" if key in middle else "" for key in ("p50_us", "p99_us")),
-            ]
-        )
-    return _table(rows, left={2})
-
-
-def _ratio_table(results: dict[str, Any]) -> str:
+def ratio_table(results: dict[str, Any]) -> str:
+    """Medians over the rounds, with the extremes, since a median alone hides how steady it is."""
     rows = [["ratio, each round's own pair", "to", "median", "lowest", "highest"]]
     for ratio in results["ratios"]:
-        figures = (ratio["median"], min(ratio["rounds"]), max(ratio["rounds"]))
-        what = "p50 of " if ratio["figure"] == "p50_us" else ""
-        rows.append([f"{what}{ratio['case']}", ratio["base"], *(f"{figure:.2f}" for figure in figures)])
-    return _table(rows, left={0, 1}) if len(rows) > 1 else ""
+        what = f"{_PREFIXES[ratio['figure']]}{ratio['case']}"
+        rows.append([what, ratio["base"], *spread(ratio["median"], ratio["rounds"], ".2f")])
+    return table(rows, left={0, 1})
 
 
-def _memory_table(results: dict[str, Any]) -> str:
-    rows = [["resident memory of aiozpat (uvloop)", "server", "lowest", "highest", "client", "lowest", "highest"]]
-    for scenario in results["memory"]:
-        cells = []
-        for role in ("server", "client"):
-            grown = [figures[role] for figures in scenario["rounds"]]
-            cells += [f"{figure:,.0f}" for figure in (scenario["median"][role], min(grown), max(grown))]
-        rows.append([scenario["title"], *cells])
-    return _table(rows, left={0}) if len(rows) > 1 else ""
+def spread(middle: float, rounds: Sequence[float], form: str) -> list[str]:
+    """Three cells: median, lowest and highest."""
+    return [format(figure, form) for figure in (middle, min(rounds), max(rounds))]
 
 
-def _table(rows: Sequence[Sequence[str]], left: set[int]) -> str:
-    """Columns as wide as they need be; numbers to the right."""
+def table(rows: Sequence[Sequence[str]], left: set[int]) -> str:
+    """Columns as wide as they need be; numbers to the right; nothing if there is only the row of titles."""
+    if len(rows) < 2:
+        return ""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
     return "\n".join(

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
-from benchmarks import cases, memory, processes, report
-
-T = TypeVar("T")
+from benchmarks import cases, memory, options, processes, report, request_reply_report, suite
 
 _SIZE = 64  # bytes of payload
 _IN_FLIGHT = [1, 16, 256, 1000]
 _QUICK_IN_FLIGHT = [1, 256]
-_ROUNDS, _QUICK_ROUNDS = 7, 1
-_SECONDS, _QUICK_SECONDS = 1.0, 0.2
+_FULL, _QUICK = options.Length(7, 1.0), options.Length(1, 0.2)
 _CLIENTS, _QUICK_CLIENTS = 500, 100
 _SLACK = 120.0  # seconds for a client to start, connect and close
 
@@ -58,104 +49,29 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the command line of this suite."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help=f"the short form: {_QUICK_ROUNDS} round, {_QUICK_SECONDS} s each, 1 and {cases.BASE} in flight, fewer "
-        "clients; the options below still override it",
-    )
-    parser.add_argument("--rounds", type=_count, metavar="N", help=f"rounds (default: {_ROUNDS})")
-    parser.add_argument(
-        "--seconds",
-        type=_seconds,
-        metavar="S",
-        help=f"seconds for each measurement, after a warm-up (default: {_SECONDS:g})",
+    options.add(
+        parser,
+        "request-reply",
+        cases.CONTENDERS,
+        _FULL,
+        _QUICK,
+        less=f", 1 and {cases.BASE} in flight, fewer clients",
+        left_out=", and so are memory and many clients without aiozpat",
+        pinned="the server on CPU 0, the client on CPU 1",
     )
     parser.add_argument(
         "--in-flight",
-        type=_listed(_count),
+        type=options.listed(options.count),
         action="extend",
         metavar="N[,N...]",
         help=f"calls in flight on one client; may be repeated (default: {','.join(map(str, _IN_FLIGHT))})",
     )
-    parser.add_argument(
-        "--only",
-        type=_listed(_contender),
-        action="extend",
-        metavar="NAME[,NAME...]",
-        help="only these contenders; may be repeated. Ratios to one that is left out are left out too, and so are "
-        "memory and many clients without aiozpat",
-    )
-    parser.add_argument("--pin", action="store_true", help="the server on CPU 0, the client on CPU 1 (Linux)")
-    parser.add_argument(
-        "--json",
-        type=Path,
-        default=Path("results/request-reply.json"),
-        metavar="FILE",
-        help="where every figure of every round goes (default: %(default)s)",
-    )
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0.05 <= number <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0.05 to 3600")
-    return number
-
-
-def _contender(text: str) -> str:
-    if text not in cases.CONTENDERS:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(cases.CONTENDERS)}")
-    return text
-
-
-def _listed(one: Callable[[str], T]) -> Callable[[str], list[T]]:
-    """A parser of values with commas between them."""
-
-    def parse(text: str) -> list[T]:
-        try:
-            return [one(part.strip()) for part in text.split(",")]
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-
-    return parse
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print the tables and write the JSON; 1 if a process failed."""
-    if arguments.pin and not _can_pin():
-        print("--pin needs CPUs 0 and 1, and a system that lets a process choose", file=sys.stderr)
-        return 2
-    signal.signal(signal.SIGTERM, _leave)  # so that a stopped run stops its processes too
-    try:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)  # fails now rather than after ten minutes
-        results = _Suite(arguments).measure()
-        report.write(arguments.json, results)
-    except (processes.Failed, OSError) as error:
-        print(f"request-reply: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    print(report.text(results))
-    print(f"every figure: {arguments.json}", file=sys.stderr)
-    return 0
-
-
-def _can_pin() -> bool:
-    return sys.platform == "linux" and {0, 1} <= os.sched_getaffinity(0)
-
-
-def _leave(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
+    return suite.carry_out(arguments, _Suite(arguments).measure, request_reply_report.text)
 
 
 class _Suite:
@@ -163,13 +79,12 @@ class _Suite:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         quick = arguments.quick
-        self._rounds: int = arguments.rounds or (_QUICK_ROUNDS if quick else _ROUNDS)
-        self._seconds: float = arguments.seconds or (_QUICK_SECONDS if quick else _SECONDS)
+        self._rounds, self._seconds = options.length(arguments, _FULL, _QUICK)
         in_flight = sorted(set(arguments.in_flight or (_QUICK_IN_FLIGHT if quick else _IN_FLIGHT)))
-        contenders = [name for name in cases.CONTENDERS if not arguments.only or name in arguments.only]
+        contenders = options.chosen(arguments, cases.CONTENDERS)
         clients = _QUICK_CLIENTS if quick else _CLIENTS
         self._plan = cases.plan(contenders, in_flight, clients)
-        with_memory = "aiozpat" in contenders and memory.available()
+        with_memory = "aiozpat" in contenders and processes.memory_is_told()
         self._scenarios = memory.scenarios(quick=quick) if with_memory else []
         self._server_options, self._client_options = (["--cpu", "0"], ["--cpu", "1"]) if arguments.pin else ([], [])
         self._settings: dict[str, Any] = {
@@ -182,20 +97,16 @@ class _Suite:
             "pinned": arguments.pin,
             "quick": quick,
         }
-        self._done = 0
-        self._start = time.monotonic()
+        self._progress = suite.Progress(self._rounds * (len(self._plan.cases) + len(self._scenarios)))
 
-    def measure(self) -> dict[str, Any]:
+    def measure(self) -> suite.Results:
         """All rounds; gives the results as they go into the JSON."""
         env = report.environment()
-        rounds = [self._round(number) for number in range(self._rounds)]
+        rounds = suite.measure_rounds(self._plan, self._rounds, self._rate)
         # Memory has no pairs that must be close in time.
         memory_rounds = [self._memory_round() for _ in range(self._rounds)] if self._scenarios else []
-        return report.document(self._plan, rounds, memory_rounds, self._settings, env)
-
-    def _round(self, number: int) -> report.Round:
-        order = self._plan.cases if number % 2 == 0 else self._plan.cases[::-1]
-        return {case: self._rate(case) for case in order}
+        results = report.document("request-reply", self._plan, rounds, self._settings, env)
+        return {**results, "memory": request_reply_report.memory_document(memory_rounds)}
 
     def _rate(self, case: cases.Case) -> report.Figures:
         seconds = case.seconds(self._seconds)
@@ -212,19 +123,13 @@ class _Suite:
                 timeout=seconds * 2 + _SLACK,
             )
         p50 = f", p50 {figures['p50_us']:.1f} us" if "p50_us" in figures else ""
-        self._tell(f"{case}: {figures['rate']:,.0f} calls/s{p50}")
+        self._progress.tell(f"{case}: {figures['rate']:,.0f} calls/s{p50}")
         return figures
 
-    def _memory_round(self) -> report.MemoryRound:
+    def _memory_round(self) -> request_reply_report.MemoryRound:
         return {scenario: self._memory(scenario) for scenario in self._scenarios}
 
     def _memory(self, scenario: memory.Scenario) -> report.Figures:
         figures = memory.measure(scenario, self._server_options, self._client_options)
-        self._tell(f"{scenario.title}: server {figures['server']:,.0f}, client {figures['client']:,.0f}")
+        self._progress.tell(f"{scenario.title}: server {figures['server']:,.0f}, client {figures['client']:,.0f}")
         return figures
-
-    def _tell(self, what: str) -> None:
-        """One line of progress, on stderr so that stdout is the table alone."""
-        self._done += 1
-        total = self._rounds * (len(self._plan.cases) + len(self._scenarios))
-        print(f"[{self._done}/{total}, {time.monotonic() - self._start:.0f} s] {what}", file=sys.stderr, flush=True)

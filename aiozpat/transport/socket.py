@@ -30,7 +30,7 @@ from aiozpat.transport.options import SocketOptions
 Buffer = bytes | bytearray | memoryview
 
 _BATCH = 64  # messages received before the loop's other work gets its turn
-_BATCH_BYTES = 1024 * 1024  # copied out of libzmq before that
+_BATCH_BYTES = 512 * 1024  # copied out of libzmq before that; several large bodies at once cost page faults besides
 _DRAIN = 1000  # messages
 _COPY_BELOW = 64 * 1024  # bytes; above, a frame is handed to libzmq without a copy
 
@@ -278,7 +278,7 @@ class Socket:
                         append(tuple([frame.bytes for frame in frames]))
                         data = messages[-1][-1]
                 left -= len(data)
-                if left < 0:
+                if left <= 0:
                     break
         except zmq.Again:
             pass

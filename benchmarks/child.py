@@ -1,0 +1,62 @@
+"""What every process that a suite starts has need of."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import aiozpat
+
+ANY_PORT = "tcp://127.0.0.1:*"
+
+
+class Cue:
+    """Hears what the measuring process says on stdin, and ends this process with it, however that ends.
+
+    Each line means "go on". A thread listens, so that a loop that is under load need not.
+    """
+
+    def __init__(self) -> None:
+        self._given = threading.Semaphore(0)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        while os.read(0, 1):  # the lines are empty
+            self._given.release()
+        os._exit(1)  # only the measuring process has the other end: it is gone
+
+    def wait(self) -> None:
+        """Wait for the next."""
+        self._given.acquire()
+
+    def given(self) -> bool:
+        """Whether there was one more; each is told once."""
+        return self._given.acquire(blocking=False)
+
+
+def run_on(coroutine: Coroutine[Any, Any, Any], loop: str = "uvloop") -> Any:
+    """Run on aiozpat.run's loop, or plain asyncio's; zmq.asyncio, too, gets what aiozpat.run does for the collector."""
+    return aiozpat.run(coroutine) if loop == "uvloop" else asyncio.run(coroutine)
+
+
+def add_cpu(parser: argparse.ArgumentParser) -> None:
+    """Define the option that `prepare` looks at."""
+    parser.add_argument("--cpu", type=int, default=-1, help="the CPU to stay on")
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Pin this process if it is to be, and let it open as many files as the system allows."""
+    if arguments.cpu >= 0:
+        os.sched_setaffinity(0, {arguments.cpu})
+    if sys.platform != "win32":
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(ValueError, OSError):  # macOS refuses "unlimited"
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
