@@ -29,7 +29,7 @@ def to_frame(part: FrameLike) -> bytes:
     raise TypeError(f"a frame is bytes, bytearray, memoryview or str; got {type(part).__name__}")
 
 
-def to_frames(parts: Sequence[FrameLike]) -> list[bytes]:
+def to_frames(parts: Sequence[FrameLike]) -> Sequence[bytes]:
     """The frames of one message, all of them checked before any is sent.
 
     Raises:
@@ -38,10 +38,13 @@ def to_frames(parts: Sequence[FrameLike]) -> list[bytes]:
     """
     if not parts:
         raise ValueError("a message has at least one frame; send(b'') sends an empty one")
-    return [part if type(part) is bytes else to_frame(part) for part in parts]
+    for part in parts:
+        if type(part) is not bytes:
+            return [to_frame(part) for part in parts]
+    return tuple(parts)  # type: ignore[arg-type]  # all are bytes, as nearly always
 
 
-def payload_frames(payload: Payload) -> list[bytes]:
+def payload_frames(payload: Payload) -> Sequence[bytes]:
     """The frames of a payload: one, or the sequence that was given.
 
     Raises:

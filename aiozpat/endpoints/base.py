@@ -233,9 +233,16 @@ class Endpoint:
         socket = self._socket
         if self._closed or socket is None:
             raise Closed(f"{self!r} is closed")
-        sent = socket.submit(frames)
-        self._sent += sent
-        return sent
+        if not socket.scheduled:
+            socket.look()  # first: a send that fails may consume the FD's edge too
+        if socket.send_frames(frames):
+            self._sent += 1
+            return True
+        return self._refused(frames)
+
+    def _refused(self, frames: Sequence[bytes]) -> bool:
+        """There was no room; whether the message has been sent all the same."""
+        return False
 
     def _too_long(self, frames: Sequence[Frame]) -> bool:
         """Whether a message has more frames than are kept of one; it is dropped and counted then."""

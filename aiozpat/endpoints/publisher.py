@@ -126,10 +126,7 @@ class Publisher(Outgoing, Watching):
             lambda: f"{self._subscriptions.count(wanted)} of {count} subscribers to {topic!r} were connected",
         )
 
-    def _try(self, frames: Sequence[bytes]) -> bool:
-        sent = super()._try(frames)
-        if sent or self._socket is None:
-            return sent
+    def _refused(self, frames: Sequence[bytes]) -> bool:
         if self._overflow == "raise":
             raise QueueFull("a subscriber's queue is full; nothing was sent")
         if self._overflow == "wait":
@@ -139,11 +136,14 @@ class Publisher(Outgoing, Watching):
         # For this one message only: libzmq then leaves the full subscriber out until it has room again, and the next
         # refusal is the next overflow. Lossy all the time, it would never tell.
         self._notices.note("overflow", f"{self!r}: a subscriber's queue is full; it misses messages")
-        self._socket.set_lossy(True)
+        socket = self._usable()
+        socket.set_lossy(True)
         try:
-            return super()._try(frames)
+            sent = socket.send_frames(frames)
         finally:
-            self._socket.set_lossy(False)
+            socket.set_lossy(False)
+        self._sent += sent
+        return sent
 
     def _on_retry(self) -> None:
         self._retry = None
@@ -182,10 +182,8 @@ class Publisher(Outgoing, Watching):
         if now - self._echoes_since >= 1.0:
             self._echoes, self._echoes_since = 0, now
         self._echoes += 1
-        if self._echoes > _ECHOES or self._line or not super()._try((question,)):
+        if self._echoes > _ECHOES or self._socket is None or not self._socket.send_frames((question,)):
             self._notices.count("ready not answered")  # it will be asked again
-        else:
-            self._sent -= 1  # not a message of the user's
 
     def _is_inproc(self) -> bool:
         return any(endpoint.startswith("inproc:") for endpoint in self.endpoints)

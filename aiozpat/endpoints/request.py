@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec.structs import force_setattr
@@ -13,7 +14,7 @@ from aiozpat.message import FrameLike, Message, to_frames
 class Answers(Protocol):
     """What a request needs of the endpoint that received it."""
 
-    async def _answer(self, identity: bytes, parts: list[bytes], timeout: float | None) -> None: ...
+    async def _answer(self, identity: bytes, parts: Sequence[bytes], timeout: float | None) -> None: ...
 
 
 class Request(Message, frozen=True, gc=True):  # gc: it refers to the endpoint that may hold it

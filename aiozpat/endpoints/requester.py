@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from aiozpat.endpoints.base import Endpoint
 from aiozpat.endpoints.inbox import Inbox
@@ -60,7 +61,7 @@ class Requester(Endpoint):
         except TimeoutError:
             raise TimedOut(f"no reply from {', '.join(self.endpoints)} within {timeout} s") from None
 
-    async def _in_turn(self, parts: list[bytes]) -> Message:
+    async def _in_turn(self, parts: Sequence[bytes]) -> Message:
         async with self._turn:
             while self._usable().closed and not self._reopen():  # noqa: ASYNC110 - libzmq does not tell when it is free
                 await asyncio.sleep(_REBIND)

@@ -64,7 +64,7 @@ class Responder(Receiver[Request]):
         line = self._lines.get(identity)
         return len(line) if line is not None else 0
 
-    async def _answer(self, identity: bytes, parts: list[bytes], timeout: float | None) -> None:
+    async def _answer(self, identity: bytes, parts: Sequence[bytes], timeout: float | None) -> None:
         """Send to one peer; a full peer holds up only what is for itself."""
         self._usable()
         if self._sent % YIELD == YIELD - 1:
@@ -81,11 +81,10 @@ class Responder(Receiver[Request]):
             if not len(line) and self._lines.get(identity) is line:
                 del self._lines[identity]
 
-    def _try(self, frames: Sequence[bytes]) -> bool:
-        sent = super()._try(frames)
-        if not sent and self._retry is None and self._loop is not None:
+    def _refused(self, frames: Sequence[bytes]) -> bool:
+        if self._retry is None and self._loop is not None:
             self._retry = self._loop.call_later(_RETRY, self._on_retry)
-        return sent
+        return False
 
     def _on_retry(self) -> None:
         self._retry = None
@@ -180,7 +179,7 @@ class Router(Responder):
         if type(identity) is not bytes:
             raise TypeError(f"an identity is bytes, as in message.identity; got {identity!r}")
         if self._framing == "delimited" or (self._framing == "auto" and identity in self._delimited):
-            parts.insert(0, b"")
+            parts = (b"", *parts)
         await self._answer(identity, parts, timeout)
 
     def _request(self, identity: bytes, parts: list[bytes]) -> Request | None:

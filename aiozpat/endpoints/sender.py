@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import get_ident
 
 from aiozpat.endpoints.base import Endpoint
@@ -57,7 +57,7 @@ class Outgoing(Endpoint):
             if waiters or not self._try(parts):
                 await line.send(lambda parts=parts: self._try(parts), None)  # type: ignore[misc]  # bound to this turn
 
-    async def _send(self, parts: list[bytes], timeout: float | None) -> None:
+    async def _send(self, parts: Sequence[bytes], timeout: float | None) -> None:
         """Send one message, after those that wait already."""
         if self._closed or get_ident() != self._thread:
             self._usable()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from aiozpat.endpoints.request import Request
@@ -87,7 +87,7 @@ class Serving:
         if answer is not None and not (request.answered and request.expects_reply):
             await self._reply(request, answer)
 
-    async def _handle(self, request: Request) -> list[bytes] | None:
+    async def _handle(self, request: Request) -> Sequence[bytes] | None:
         try:
             answer = await self._handler(request)
             return None if answer is None else payload_frames(answer)
@@ -98,7 +98,7 @@ class Serving:
                 raise
             return self._failed(request, Cancelled("the handler cancelled itself"))
 
-    def _failed(self, request: Request, error: Exception) -> list[bytes] | None:
+    def _failed(self, request: Request, error: Exception) -> Sequence[bytes] | None:
         """Log, count, and find an answer: a REQ peer would wait for ever."""
         self._notices.count("handler failed")
         if self._on_error is not None:
@@ -110,7 +110,7 @@ class Serving:
         _log.error("the handler failed for %r", request, exc_info=error)
         return [b""] if request.expects_reply else None
 
-    async def _reply(self, request: Request, parts: list[bytes]) -> None:
+    async def _reply(self, request: Request, parts: Sequence[bytes]) -> None:
         if self._endpoint.waiting_for(request.identity) >= REPLIES_WAITING:
             self._notices.note("reply dropped", "a peer does not read its replies")
             return

@@ -109,7 +109,6 @@ class Socket:
         "_options",
         "_paused",
         "_recv",
-        "_scheduled",
         "_send",
         "_socket",
         "_vague",
@@ -117,6 +116,7 @@ class Socket:
         "_want_write",
         "kind",
         "overlong",
+        "scheduled",
     )
 
     def __init__(
@@ -142,7 +142,7 @@ class Socket:
         self._closed = False
         self._paused = False
         self._vague = kind in _ALWAYS_WRITABLE
-        self._scheduled = False
+        self.scheduled = False  # to look at EVENTS, at the end of this turn
         self._want_write = False
         self.overlong = 0  # messages of more than `max_frames` frames that `receive_many` has dropped
         self._endpoints: list[str] = []
@@ -333,22 +333,16 @@ class Socket:
             raise
         return True
 
-    def submit(self, frames: Sequence[Buffer]) -> bool:
-        """As `send_frames`, from outside `on_readable`; EVENTS is looked at once for all that is sent in this turn."""
-        if not self._scheduled:
-            self._schedule()  # first: a send that fails may consume the FD's edge too
-        return self.send_frames(frames)
-
     def settle(self) -> None:
         """Look at EVENTS after a send from outside `on_readable`: it may have consumed the FD's edge."""
-        if self._closed or self._scheduled:
+        if self._closed or self.scheduled:
             return
         events = self._get(_EVENTS)
         if (events & _POLLIN and not self._paused) or (events & _POLLOUT and self._want_write and not self._vague):
             self._schedule()
 
     def look(self) -> None:
-        """As `settle`, at the end of this turn of the loop."""
+        """As `settle`, at the end of this turn of the loop; where much is sent, only unless `scheduled`."""
         self._schedule()
 
     def pause(self) -> None:
@@ -362,8 +356,8 @@ class Socket:
             self._schedule()
 
     def _schedule(self) -> None:
-        if not self._scheduled and not self._closed:
-            self._scheduled = True
+        if not self.scheduled and not self._closed:
+            self.scheduled = True
             self._loop.call_soon(self._pump, True, context=self._variables)
 
     def _pump(self, again: bool = False) -> None:
@@ -372,7 +366,7 @@ class Socket:
         Asking for EVENTS costs as much as receiving. So a message that comes alone is followed by one look, after the
         callbacks that it caused and whatever they sent; only where messages stand in line are they taken in one go.
         """
-        self._scheduled = False
+        self.scheduled = False
         if self._closed:
             return
         if self._vague and self._want_write:
