@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,16 @@ ALONE = [path for path in EXAMPLES if path.name not in ("server.py", "client.py"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+
+# The parts of examples that can run apart: those that serve until Ctrl-C, and those that end by themselves.
+APART: dict[str, tuple[list[str], list[str]]] = {
+    "dealer_router.py": (["server {0}"], ["client {0} anna", "client {0} ben"]),
+    "pair.py": ([], ["till {0}", "shop {0}"]),
+    "pipeline.py": ([], [*["worker {0} {1} {2}"] * 3, "sink {0} {1} {2}", "ventilator {0} {1} {2}"]),
+    "proxy.py": (["proxy {0} {1}", "worker {1}"], ["client {0}"]),
+    "publish_subscribe.py": ([], ["subscriber {0}", "publisher {0}"]),
+    "request_reply.py": (["server {0}"], ["client {0}"]),
+}
 
 
 def promised(path: Path) -> str:
@@ -42,6 +56,66 @@ def run(*arguments: str) -> str:
 def test_an_example_prints_what_it_says(path: Path) -> None:
     assert promised(path)
     assert run(str(path)) == promised(path)
+
+
+@pytest.fixture
+def endpoints() -> Iterator[list[str]]:
+    """Three endpoints that nobody else can take, as somebody could a port that was free a moment ago."""
+    with tempfile.TemporaryDirectory() as folder:  # not `tmp_path`: the system takes 107 characters
+        yield [f"ipc://{folder}/{number}" for number in range(3)]
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Programs that obey Ctrl-C even if the tests run in a shell's background, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("last_first", [False, True], ids=["in_order", "last_first"])
+@pytest.mark.parametrize("name", APART)
+def test_the_parts_of_an_example_run_apart(name: str, last_first: bool, endpoints: list[str]) -> None:
+    serving, ending = APART[name]
+    parts = [part.format(*endpoints).split() for part in (*serving, *ending)]
+    lines: list[str] = []
+    with ExitStack() as stack:
+        programs: list[subprocess.Popen[str]] = []
+        for part in reversed(parts) if last_first else parts:
+            program = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, str(ROOT / "examples" / name), *part],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=ENVIRONMENT,
+            )
+            programs.append(stack.enter_context(program))
+            stack.callback(program.kill)
+        if last_first:
+            programs.reverse()
+        for number, program in reversed(list(enumerate(programs))):  # those that end by themselves come first
+            if number < len(serving):
+                program.send_signal(signal.SIGINT)
+            output, problems = program.communicate(timeout=15)
+            assert (program.returncode, problems) == (0, ""), parts[number]
+            lines += output.splitlines()
+    assert sorted(lines) == sorted(promised(ROOT / "examples" / name).splitlines())
+
+
+@pytest.mark.parametrize("name", APART)
+def test_an_example_says_what_parts_it_has(name: str) -> None:
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, str(ROOT / "examples" / name), "nonsense"],
+        capture_output=True,
+        text=True,
+        timeout=15,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Usage:" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_server_and_the_client_work_together() -> None:

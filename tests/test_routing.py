@@ -36,16 +36,20 @@ def test_names_and_routing_ids_find_each_other() -> None:
 
 def test_who_is_silent_is_forgotten() -> None:
     clock = Clock()
-    table = RoutingTable(expiry=10.0, clock=clock)
+    gone: list[str] = []
+    table = RoutingTable(expiry=10.0, clock=clock, on_expired=gone.append)
     table.add("ann", b"1")
     table.add("bob", b"2")
     clock.now += 6
     assert table.touch(b"1") == "ann"
     clock.now += 5
-    assert table.expire() == ["bob"]
+    assert gone == []
+    table.expire()
+    assert gone == ["bob"]
     assert (table.identity("bob"), table.name(b"2"), list(table)) == (None, None, ["ann"])
     clock.now += 10
     assert len(table) == 0
+    assert gone == ["bob", "ann"]
     assert table.touch(b"1") is None
 
 

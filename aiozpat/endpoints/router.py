@@ -127,6 +127,9 @@ class Responder(Receiver[Request]):
 class Router(Responder):
     """An asynchronous server: any number of peers, each known by its routing id, answered in any order.
 
+    `serve` goes on when a peer has left before its answer, or a handler fails, and with `max_concurrency=1` takes one
+    message after the other; in a loop of one's own, `PeerUnreachable` from `reply` and `send` is for oneself to catch.
+
     Args:
         bind: One endpoint or several to listen on.
         connect: One endpoint or several to connect to.

@@ -27,8 +27,11 @@ class RoutingTable:
             elif (name := table.name(message.identity)) is not None: ...
 
     Args:
-        expiry: Seconds of silence after which an entry is forgotten; `touch` and `add` count as a word.
+        expiry: Seconds of silence after which an entry is forgotten; `touch` and `add` count as a word. `math.inf` for
+            peers that only listen.
         limit: Entries at most.
+        on_expired: Called with each name that is forgotten so, for what is kept beside the table. Any method may find
+            that it is time.
         clock: What gives the time in seconds; only tests need another.
 
     Raises:
@@ -36,12 +39,18 @@ class RoutingTable:
     """
 
     def __init__(
-        self, *, expiry: float = 30.0, limit: int = 65_536, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        expiry: float = 30.0,
+        limit: int = 65_536,
+        on_expired: Callable[[str], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not expiry > 0 or limit < 1:
             raise ValueError(f"expiry and limit are above 0; got {expiry!r} and {limit!r}")
         self._expiry = expiry
         self._limit = limit
+        self._on_expired = on_expired
         self._clock = clock
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # who was silent longest comes first
         self._names: dict[bytes, str] = {}
@@ -108,14 +117,13 @@ class RoutingTable:
         del self._names[entry.identity]
         return True
 
-    def expire(self) -> list[str]:
-        """Forget who was silent for too long, and say who that was; all other methods do so too."""
+    def expire(self) -> None:
+        """Forget who was silent for too long; all other methods do so too."""
         last = self._clock() - self._expiry
-        gone = []
-        for name, entry in self._entries.items():
+        while self._entries:
+            name, entry = next(iter(self._entries.items()))
             if entry.seen > last:
-                break
-            gone.append(name)
-        for name in gone:
+                return
             self.remove(name)
-        return gone
+            if self._on_expired is not None:
+                self._on_expired(name)
