@@ -13,7 +13,7 @@ from aiozpat.errors import Closed, TimedOut
 M = TypeVar("M")
 R = TypeVar("R")
 
-_YIELD = 64  # messages taken without waiting, after which the loop's other tasks get a turn
+_YIELD = 128  # messages taken without waiting, after which the loop's other tasks get a turn
 
 
 class Inbox(Generic[M]):

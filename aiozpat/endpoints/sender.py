@@ -11,7 +11,7 @@ from aiozpat.endpoints.line import Line, within
 from aiozpat.errors import TimedOut
 from aiozpat.message import FrameLike, Payload, payload_frames, to_frames
 
-YIELD = 64  # sends that did not wait, after which the loop's other tasks get a turn
+YIELD = 128  # sends that did not wait, after which the loop's other tasks get a turn
 
 
 class Outgoing(Endpoint):
