@@ -104,6 +104,49 @@ async def test_many_are_sent_as_they_are_and_each_is_checked() -> None:
         await pusher.wait_for_peers()
 
 
+async def test_a_frame_that_peers_would_not_take_is_refused_at_once() -> None:
+    async with Puller(bind=LOOPBACK) as puller, Pusher(connect=puller.endpoint) as pusher:
+        with pytest.raises(ValueError, match="max_message_bytes"):
+            await pusher.send("small", bytes(16 * 1024 * 1024 + 1))
+        await pusher.send(bytes(16 * 1024 * 1024))
+        assert len((await puller.recv(PATIENCE)).body) == 16 * 1024 * 1024
+        with pytest.raises(TypeError, match="send_many takes several messages"):
+            await pusher.send_many("text")
+
+
+async def test_a_bind_that_fails_costs_no_wake_up(port: int) -> None:
+    async with (
+        Puller(bind=LOOPBACK) as puller,
+        Pusher(connect=puller.endpoint) as pusher,
+        Puller(bind=LOOPBACK) as other,
+    ):
+        await pusher.wait_for_peers(timeout=PATIENCE)
+        for number in range(50):
+            receiving = asyncio.create_task(puller.recv(PATIENCE))
+            await pusher.send(str(number))
+            with pytest.raises(errors.AddressInUse):
+                puller.bind(other.endpoint)
+            assert (await receiving).text() == str(number)
+
+
+async def test_receivers_on_one_endpoint_share_what_comes() -> None:
+    total = 4000
+    by: Counter[int] = Counter()
+    async with Puller(bind=LOOPBACK) as puller, Pusher(connect=puller.endpoint) as pusher:
+
+        async def receive(name: int) -> None:
+            async for _ in puller:
+                by[name] += 1
+
+        receivers = [asyncio.create_task(receive(name)) for name in range(8)]
+        await pusher.send_many([b"x"] * total)
+        await until(lambda: by.total() == total)
+        assert len(by) == 8
+        assert min(by.values()) > total // 80
+        await puller.close()
+        await asyncio.gather(*receivers)
+
+
 async def test_large_messages_leave_the_loop_its_turns() -> None:
     async with Puller(bind=LOOPBACK) as puller, Pusher(connect=puller.endpoint) as pusher:
         body = bytes(range(256)) * 4096  # 1 MiB

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import Callable
 
 import pytest
 import zmq
@@ -21,7 +23,9 @@ from aiozpat import (
     Subscriber,
     errors,
 )
-from tests.support import LOOPBACK, PATIENCE, until
+from aiozpat.endpoints.proxy import Pattern
+from aiozpat.observability.statistics import ProxyStatistics
+from tests.support import LOOPBACK, PATIENCE, Process
 
 
 async def shout(request: Request) -> bytes:
@@ -122,17 +126,71 @@ async def test_it_ends_with_its_block_also_when_that_is_cancelled() -> None:
     assert not any(thread.name == "aiozpat-proxy" for thread in threading.enumerate())
 
 
-async def test_it_ends_while_it_is_busy_and_a_side_is_full() -> None:
-    async with Pusher(bind=LOOPBACK) as pusher:
-        async with Proxy("pipeline", frontend_connect=pusher.endpoint, backend_bind=LOOPBACK, linger=0) as proxy:
-            await pusher.wait_for_peers(timeout=PATIENCE)
-            with pytest.raises(errors.TimedOut):  # nobody pulls: it all piles up
-                while True:
-                    await pusher.send_many([b"x" * 1000] * 100, timeout=0.1)
-            serving = asyncio.create_task(proxy.serve())
+@pytest.mark.parametrize("way", ["pipeline", "request-reply"])
+async def test_it_ends_while_a_side_is_full(way: Pattern, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libzmq's proxy waits for room inside a send then, and hears no command."""
+    monkeypatch.setattr("aiozpat.transport.forwarder._COUNT_SECONDS", 0.1)
+    front = Pusher if way == "pipeline" else Dealer
+    back = zmq.PULL if way == "pipeline" else zmq.ROUTER
+    with zmq.Context() as context, context.socket(back) as silent:
+        silent.linger = 0
+        silent.rcvhwm = 1
+        async with front(bind=LOOPBACK, linger=0) as sender:
+            async with Proxy(way, frontend_connect=sender.endpoint, backend_bind=LOOPBACK, linger=0) as proxy:
+                silent.connect(proxy.backend_endpoint)
+                with pytest.raises(errors.TimedOut):
+                    while True:
+                        await sender.send_many([b"x" * 50_000] * 100, timeout=1)
+                with contextlib.suppress(errors.TimedOut):  # unless it hears the question between two sends
+                    await proxy.statistics()
+                serving = asyncio.create_task(proxy.serve())
+                asking = asyncio.create_task(proxy.statistics())
+                await asyncio.sleep(0)
+            await serving
+            with contextlib.suppress(errors.Closed, errors.TimedOut):
+                await asking
+    assert not any(thread.name == "aiozpat-proxy" for thread in threading.enumerate())
+
+
+async def test_its_end_comes_also_when_closing_is_cancelled() -> None:
+    proxy = await Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK).__aenter__()
+    endpoint = proxy.frontend_endpoint
+    for _ in range(2):
+        closing = asyncio.create_task(proxy.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+    await proxy.close()
+    assert not any(thread.name == "aiozpat-proxy" for thread in threading.enumerate())
+    async with Puller(bind=endpoint):
+        pass
+
+
+async def test_questions_that_are_open_at_the_end_are_closed() -> None:
+    for _ in range(20):
+        async with Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK) as proxy:
+            asking = [asyncio.create_task(proxy.statistics()) for _ in range(5)]
             await asyncio.sleep(0)
-        await serving
-        await until(lambda: pusher.peers == 0)
+        results = await asyncio.gather(*asking, return_exceptions=True)
+        assert {type(result) for result in results} <= {ProxyStatistics, errors.Closed}
+
+
+async def test_a_monstrous_subscription_is_not_passed_on(processes: Callable[..., Process]) -> None:
+    """libzmq's trie is a level for each byte, and an XSUB walks it by recursion."""
+    async with (
+        Proxy("publish-subscribe", frontend_bind=LOOPBACK, backend_bind=LOOPBACK) as proxy,
+        Publisher(connect=proxy.frontend_endpoint) as publisher,
+        Publisher(bind=LOOPBACK) as direct,
+        Subscriber(connect=[proxy.backend_endpoint, direct.endpoint], topics=["a"]) as subscriber,
+    ):
+        assert await subscriber.ready(PATIENCE)
+        for endpoint in (proxy.backend_endpoint, direct.endpoint):
+            assert await processes("hostile_subscriber", endpoint, "200000").wait() == (0, "gone\n", "")
+        await publisher.send("a", "1")
+        await direct.send("a", "2")
+        assert {(await subscriber.recv(PATIENCE)).body for _ in range(2)} == {b"1", b"2"}
+        assert direct.subscribers("a" * 200_000) == 1  # the good one alone
 
 
 async def test_misuse_is_told_what_to_do() -> None:
@@ -142,6 +200,8 @@ async def test_misuse_is_told_what_to_do() -> None:
         Proxy("pipeline", frontend_bind=LOOPBACK)
     with pytest.raises(errors.InvalidEndpoint):
         Proxy("pipeline", frontend_bind=LOOPBACK, backend_connect=LOOPBACK)
+    with pytest.raises(errors.InvalidEndpoint, match="inproc"):
+        Proxy("pipeline", frontend_bind="inproc://here", backend_bind=LOOPBACK)
     with pytest.raises(ValueError, match="linger"):
         Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK, linger=-1)
     proxy = Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK)

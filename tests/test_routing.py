@@ -53,6 +53,19 @@ def test_who_is_silent_is_forgotten() -> None:
     assert table.touch(b"1") is None
 
 
+def test_who_is_told_of_the_expired_may_use_the_table() -> None:
+    clock = Clock()
+    left: list[int] = []
+    table = RoutingTable(expiry=10.0, clock=clock, on_expired=lambda name: left.append(len(table)))
+    for number in range(2000):
+        table.add(f"{number}", b"%d" % number)
+    clock.now += 11
+    assert "0" not in table
+    assert left == [0] * 2000
+    with pytest.raises(TypeError, match="a name is text"):
+        table.add(b"ann", b"1")  # type: ignore[arg-type]  # the mistake
+
+
 def test_it_is_bounded() -> None:
     clock = Clock()
     table = RoutingTable(expiry=10.0, limit=2, clock=clock)

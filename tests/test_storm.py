@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import zmq
 
 import aiozpat
-from aiozpat import Client, Dealer, Message, Pair, Puller, Router, Server, Subscriber, TimedOut, errors
+from aiozpat import (
+    Client,
+    Dealer,
+    Message,
+    Pair,
+    Publisher,
+    Puller,
+    Pusher,
+    Router,
+    Server,
+    SocketOptions,
+    Subscriber,
+    TimedOut,
+    errors,
+)
 from aiozpat.endpoints.receiver import Receiver
 from tests.support import LOOPBACK, in_thread, until
 
@@ -120,7 +136,7 @@ async def test_receives_cancelled_at_random_lose_no_message(make: Callable[[], R
             for receiver in receivers:
                 receiver.cancel()
             await asyncio.wait(receivers)
-        assert sorted(got) == list(range(MESSAGES))
+        assert got == list(range(MESSAGES))
         await asyncio.to_thread(thread.join)
 
 
@@ -138,3 +154,50 @@ async def test_sends_cancelled_at_random_go_whole_or_not_at_all() -> None:
                 certain.add(number)
         seen = {int((await router.recv(timeout=5)).frames[0]) for _ in range(len(certain))}
         assert seen == certain
+
+
+@pytest.mark.parametrize("pattern", ["PUSH", "PUB"])
+async def test_senders_cancelled_in_line_have_sent_nothing(pattern: str) -> None:
+    """The queue is full nearly all the time, so that senders wait, and are cancelled or timed out there."""
+    random_of = random.Random(4)
+    options = SocketOptions(send_queue_messages=1, send_buffer_bytes=4096)
+    certain: list[int] = []
+    seen: list[int] = []
+    sender: Pusher | Publisher
+    receiver: Receiver[Any]
+    if pattern == "PUSH":
+        sender, receiver = Pusher(bind=LOOPBACK, options=options), Puller(bind=LOOPBACK, prefetch=1)
+    else:
+        slow = SocketOptions(receive_queue_messages=1, receive_buffer_bytes=4096)
+        sender = Publisher(bind=LOOPBACK, options=options, overflow="wait")
+        receiver = Subscriber(bind=LOOPBACK, topics=[""], options=slow)
+
+    async def one(number: int) -> None:
+        if random_of.random() < 0.5:
+            await sender.send(f"{number:0>4000}")
+        else:
+            await sender.send(f"{number:0>4000}", timeout=random_of.uniform(0, 0.02))
+        certain.append(number)
+
+    async with sender, receiver:
+        sender.connect(receiver.endpoint)
+        await sender.wait_for_peers(timeout=5)
+        if isinstance(sender, Publisher):
+            await sender.wait_for_subscribers("", timeout=5)
+        for start in range(0, 600, 30):
+            tasks = [asyncio.create_task(one(number)) for number in range(start, start + 30)]
+            await asyncio.sleep(random_of.uniform(0, 0.01))
+            for task in tasks:
+                if random_of.random() < 0.3:
+                    task.cancel()
+            while not all(task.done() for task in tasks):
+                with contextlib.suppress(TimedOut):
+                    seen.append(int((await receiver.recv(timeout=0.005)).body))
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                assert result is None or isinstance(result, (TimedOut, asyncio.CancelledError))
+        while len(seen) < len(certain):
+            seen.append(int((await receiver.recv(timeout=5)).body))
+        with pytest.raises(TimedOut):
+            await receiver.recv(timeout=0.05)
+    assert seen == certain
+    assert 50 < len(certain) < 550

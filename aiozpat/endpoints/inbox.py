@@ -14,6 +14,7 @@ M = TypeVar("M")
 R = TypeVar("R")
 
 _YIELD = 128  # messages taken without waiting, after which the loop's other tasks get a turn
+_SHARE = 8  # the same where other receivers wait: none of them starves
 
 
 class Inbox(Generic[M]):
@@ -36,6 +37,7 @@ class Inbox(Generic[M]):
         self._messages: deque[M] = deque()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._paused = False
+        self._woken = 0  # receivers that have been told, and have not run yet
         self._credit = 0  # messages that may be taken without a turn for the loop's other tasks
         self._closed: str | None = None
 
@@ -64,7 +66,7 @@ class Inbox(Generic[M]):
     def pop(self) -> M | None:
         """The oldest message, if that needs no more than taking it; `None` where `take` must see to the rest."""
         messages = self._messages
-        if not messages or not self._credit or self._waiters:
+        if not messages or not self._credit or self._waiters or self._woken:
             return None
         self._credit -= 1
         if self._paused:
@@ -76,6 +78,7 @@ class Inbox(Generic[M]):
             waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+                self._woken += 1
                 return
 
     def clear(self) -> None:
@@ -113,10 +116,11 @@ class Inbox(Generic[M]):
         return self._after_taking(taken)
 
     async def _until_some(self, timeout: float | None) -> None:
+        turn = _SHARE if self._waiters or self._woken else _YIELD
         if self._credit:
-            self._credit -= 1
+            self._credit = min(self._credit, turn) - 1
         else:
-            self._credit = _YIELD
+            self._credit = turn
             await asyncio.sleep(0)  # before anything is taken: cancelled here, nothing is lost
         if self._messages:
             return
@@ -137,8 +141,10 @@ class Inbox(Generic[M]):
             self._waiters.append(waiter)
             try:
                 await waiter
+                self._woken -= 1
             except asyncio.CancelledError:
                 if waiter.done() and not waiter.cancelled():
+                    self._woken -= 1
                     self._wake_one()  # the wake-up was meant for whoever takes the message
                 elif waiter in self._waiters:
                     self._waiters.remove(waiter)

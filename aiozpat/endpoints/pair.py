@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from aiozpat.endpoints.peers import Watching
-from aiozpat.endpoints.receiver import BatchReceiver
+from aiozpat.endpoints.receiver import MessageReceiver
 from aiozpat.endpoints.sender import Sender
-from aiozpat.message import Message
 from aiozpat.transport import SocketKind
 
 
-class Pair(Sender, BatchReceiver[Message], Watching):
+class Pair(Sender, MessageReceiver, Watching):
     """One of two ends that send and receive as they like.
 
-    The end that listens takes one peer at a time: while that is connected, ZeroMQ turns others away without a word.
-    Where peers come and go, use `Router` and `Dealer`.
+    The end that listens takes one peer at a time: while that is connected, ZeroMQ turns others away without a word, and
+    for good; `peers` counts them as long as they stay. Where peers come and go, use `Router` and `Dealer`.
 
     Args:
         bind: One endpoint or several to listen on.
@@ -30,6 +27,3 @@ class Pair(Sender, BatchReceiver[Message], Watching):
     """
 
     _kind = SocketKind.PAIR
-
-    def _messages(self, batch: list[tuple[bytes, ...]]) -> Collection[Message]:
-        return [Message(frames) for frames in batch]

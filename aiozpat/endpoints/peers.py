@@ -53,6 +53,11 @@ class Connections:
         self._peers.clear()
 
 
+def is_inproc(endpoint: str) -> bool:
+    """Whether libzmq tells nothing of connections there."""
+    return endpoint.startswith("inproc:")
+
+
 class Watching(Endpoint):
     """An endpoint that knows its connections; arguments as for `Endpoint`."""
 
@@ -65,7 +70,11 @@ class Watching(Endpoint):
 
     @property
     def peers(self) -> int:
-        """How many peers are connected now, over tcp:// and ipc://; libzmq does not tell of inproc:// ones."""
+        """How many peers are connected now, over tcp:// and ipc://; libzmq does not tell of inproc:// ones.
+
+        libzmq does not say which connection has shaken hands either: while strangers (a port scanner) connect too, this
+        may be one off.
+        """
         return len(self._connections)
 
     async def wait_for_peers(self, count: int = 1, timeout: float | None = None) -> None:
@@ -81,7 +90,7 @@ class Watching(Endpoint):
             Closed: The endpoint is closed, or was while this waited.
         """
         self._usable()
-        if count > self.peers and all(endpoint.startswith("inproc:") for endpoint in self.endpoints):
+        if count > self.peers and self.endpoints and all(map(is_inproc, self.endpoints)):
             raise UsageError(
                 f"{self!r} is on inproc:// alone, where libzmq does not tell of peers: don't wait for them"
             )

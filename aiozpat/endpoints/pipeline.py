@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 from aiozpat.endpoints.peers import Watching
-from aiozpat.endpoints.receiver import BatchReceiver
+from aiozpat.endpoints.receiver import MessageReceiver
 from aiozpat.endpoints.sender import Sender
-from aiozpat.message import Message
 from aiozpat.transport import Context, SocketKind, SocketOptions
 
 _PREFETCH_BUFFER_BYTES = 4096  # of the kernel; with its own, a stuck worker held 62,000 tasks of 64 bytes
@@ -25,8 +24,9 @@ class Pusher(Sender, Watching):
     Args:
         bind: One endpoint or several to listen on.
         connect: One endpoint or several to connect to.
-        prefetch: How many messages may wait on the way to each puller, beside a few KiB in the kernel; set it here and
-            at the pullers where tasks take long and differ. By default 1000 and what the kernel takes, which is
+        prefetch: How many messages may wait on the way to each puller, beside some KiB in the kernel (seen: 7 messages
+            of 4 KiB, 200 of 64 bytes, with a prefetch of 1 at both ends); set it here and at the pullers where tasks
+            take long and differ. By default 1000 and what the kernel takes, which is
             fastest, but leaves a slow worker with tasks that others could do. `SocketOptions.send_buffer_bytes`
             chooses the kernel's part.
         linger: Seconds for which messages sent just before closing are still delivered; half a second at most where
@@ -58,7 +58,7 @@ class Pusher(Sender, Watching):
         super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
 
 
-class Puller(BatchReceiver[Message]):
+class Puller(MessageReceiver):
     """Takes messages from any number of pushers, fairly.
 
     Args:
@@ -92,11 +92,8 @@ class Puller(BatchReceiver[Message]):
             options = replace(options, receive_queue_messages=_checked(prefetch), receive_buffer_bytes=buffer_bytes)
         super().__init__(bind=bind, connect=connect, linger=0, options=options, context=context)
 
-    def _messages(self, batch: list[tuple[bytes, ...]]) -> Collection[Message]:
-        return [Message(frames) for frames in batch]
-
 
 def _checked(prefetch: int) -> int:
-    if prefetch != int(prefetch) or prefetch < 1:
+    if type(prefetch) is not int or not 0 < prefetch < 2**31:
         raise ValueError(f"prefetch is a whole number, 1 or more; got {prefetch!r}")
     return prefetch

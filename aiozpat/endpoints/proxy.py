@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
-from aiozpat.errors import Closed, UsageError
+from aiozpat.endpoints.base import HURRIED_LINGER
+from aiozpat.errors import Closed, InvalidEndpoint, UsageError
 from aiozpat.observability.statistics import ProxyStatistics, SideStatistics
-from aiozpat.transport import Context, Forwarder, ProxyKinds, SocketOptions, check_bind, check_connect, endpoints_of
+from aiozpat.transport import Forwarder, ProxyKinds, SocketOptions, check_bind, check_connect, endpoints_of
 
 Pattern: TypeAlias = Literal["request-reply", "publish-subscribe", "pipeline"]
 
@@ -26,7 +27,8 @@ class Proxy:
     """Passes messages between a frontend and a backend, each bound or connected to any number of endpoints.
 
     It runs from the beginning of its block to the end, in a thread of libzmq's: the loop never waits for it, nor it
-    for the loop. Requests go to the workers in turn; subscriptions travel through to the publishers.
+    for the loop. Requests go to the workers in turn; subscriptions travel through to the publishers. Where one side is
+    full, the other waits (tasks, requests) or messages are missed (publications, replies to clients that don't read).
 
     Args:
         pattern: `"request-reply"`: clients in front, workers behind (ROUTER, DEALER). `"publish-subscribe"`: publishers
@@ -39,10 +41,10 @@ class Proxy:
             published: a `Subscriber(topics=[""])` there sees it.
         linger: Seconds for which messages on their way out are still delivered at the end.
         options: Options of all sockets.
-        context: A context to share; by default the loop's own.
 
     Raises:
-        InvalidEndpoint: Not an endpoint that can be bound or connected to.
+        InvalidEndpoint: Not an endpoint that can be bound or connected to; inproc:// is none, since a proxy has a
+            ZeroMQ context of its own.
         UsageError: A side has no endpoint.
         ValueError: An unknown pattern, or `linger` is negative or not finite.
     """
@@ -60,7 +62,6 @@ class Proxy:
         capture_bind: str | Iterable[str] | None = None,
         linger: float = 1.0,
         options: SocketOptions | None = None,
-        context: Context | None = None,
     ) -> None:
         if pattern not in _KINDS:
             raise ValueError(f"a proxy's pattern is {', '.join(map(repr, _KINDS))}; got {pattern!r}")
@@ -69,19 +70,16 @@ class Proxy:
         self._pattern = pattern
         self._binds = [endpoints_of(given) for given in (frontend_bind, backend_bind, capture_bind)]
         self._connects = [endpoints_of(given) for given in (frontend_connect, backend_connect)]
-        for endpoints in self._binds:
-            _ = [check_bind(endpoint) for endpoint in endpoints]
+        _check(self._binds, check_bind)
+        _check(self._connects, check_connect)
         for side, binds, connects in zip(("frontend", "backend"), self._binds, self._connects, strict=False):
-            _ = [check_connect(endpoint) for endpoint in connects]
             if not binds and not connects:
                 raise UsageError(f"a proxy's {side} needs an endpoint: {side}_bind= or {side}_connect=")
         self._linger = linger
         self._options = options or SocketOptions()
-        self._given_context = context
-        self._context: Context | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._ended = asyncio.Event()
+        self._ending: asyncio.Task[None] | None = None
         self._frontend: tuple[str, ...] = ()
         self._backend: tuple[str, ...] = ()
         self._capture: tuple[str, ...] = ()
@@ -129,11 +127,8 @@ class Proxy:
         if self._closed or self._forwarder is not None:
             raise UsageError(f"{self!r} was entered before; make a new one")
         self._loop = asyncio.get_running_loop()
-        self._context = self._given_context or Context.current()
-        self._context.hold()
-        forwarder: Forwarder | None = None
+        forwarder = Forwarder(_KINDS[self._pattern], self._options)
         try:
-            forwarder = Forwarder(self._context, _KINDS[self._pattern], self._options, self._linger)
             self._frontend = forwarder.attach(forwarder.frontend, self._binds[0], self._connects[0])
             self._backend = forwarder.attach(forwarder.backend, self._binds[1], self._connects[1])
             if self._binds[2]:
@@ -141,9 +136,7 @@ class Proxy:
             forwarder.start()
         except BaseException:
             self._closed = True
-            if forwarder is not None:
-                await forwarder.stop()
-            await self._context.release()
+            await forwarder.stop(0)
             raise
         self._forwarder = forwarder
         return self
@@ -151,32 +144,34 @@ class Proxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if kind is not None and not issubclass(kind, Exception):  # as for endpoints
+            self._linger = min(self._linger, HURRIED_LINGER)
         await self.close()
 
     async def close(self) -> None:
-        """End it; what is on its way out is delivered for up to `linger` seconds more. Closing twice is harmless."""
-        forwarder, context = self._forwarder, self._context
-        if forwarder is None or context is None:
+        """End it; what is on its way out is delivered for up to `linger` seconds more. Closing twice is harmless.
+
+        Cancelled, it ends all the same, a little later.
+        """
+        forwarder = self._forwarder
+        if forwarder is None:
             return
+        self._check_loop()
+        if self._ending is None:
+            self._closed = True
+            self._ending = asyncio.create_task(forwarder.stop(self._linger), name=f"end of {self!r}")
+        await asyncio.shield(self._ending)
+
+    def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
-            raise UsageError(f"{self!r} belongs to another event loop; close it there")
-        if self._closed:
-            await self._ended.wait()
-            return
-        self._closed = True
-        try:
-            await forwarder.stop()
-        finally:
-            try:
-                await context.release()
-            finally:
-                self._ended.set()
+            raise UsageError(f"{self!r} belongs to another event loop; use it there")
 
     def _running(self) -> Forwarder:
         if self._closed:
             raise Closed(f"{self!r} is closed")
         if self._forwarder is None:
             raise UsageError(f"{self!r} is used inside `async with`")
+        self._check_loop()
         return self._forwarder
 
     async def serve(self) -> None:
@@ -192,7 +187,15 @@ class Proxy:
         """What has passed so far.
 
         Raises:
-            Closed: It is closed.
+            TimedOut: It did not answer within 5 seconds: it waits for room on a side that nobody reads.
+            Closed: It is closed, or was meanwhile.
         """
         frontend, backend = await self._running().traffic()
         return ProxyStatistics(SideStatistics(*frontend), SideStatistics(*backend))
+
+
+def _check(sides: Iterable[Iterable[str]], check: Callable[[str], str]) -> None:
+    for endpoints in sides:
+        for endpoint in endpoints:
+            if check(endpoint).startswith("inproc:"):
+                raise InvalidEndpoint(f"{endpoint!r}: a proxy can't be reached over inproc://; use ipc:// or tcp://")

@@ -18,11 +18,14 @@ from aiozpat.transport import Context, SocketKind, SocketOptions, source_fd
 Overflow: TypeAlias = Literal["drop", "wait", "raise"]
 
 _RETRY = 0.02  # seconds between tries to send to full subscribers, should the FD not tell
-_ECHOES = 100  # answers to `Subscriber.ready` within a second; a flood of questions must not become one of answers
+_ECHOES = 1000  # answers to `Subscriber.ready` within a second; a flood of questions must not become one of answers
 
 
 class Publisher(Outgoing, Watching):
     """Sends each message to every subscriber that has subscribed to a prefix of its topic.
+
+    When a `Subscriber` asks whether it is `ready`, it gets a message of one frame that begins with a zero byte, and so
+    does every subscriber to `""`: our own pass over it, a plain SUB sees it.
 
     Args:
         bind: One endpoint or several to listen on.
@@ -102,7 +105,8 @@ class Publisher(Outgoing, Watching):
     def subscribers(self, topic: FrameLike = b"") -> int:
         """How many connections have subscribed to a prefix of the topic, so that they get what is published there.
 
-        Subscribers behind a proxy are one connection, and those on inproc:// count as one together.
+        Subscribers behind a proxy are one connection. Those on inproc:// count as one together, and go on counting when
+        they have left: libzmq does not say which came from there.
         """
         return self._subscriptions.count(topic_bytes(topic))
 
@@ -163,7 +167,7 @@ class Publisher(Outgoing, Watching):
         elif connection >= 0 and connection not in self._connections:
             return  # of a connection that has ended
         elif data[:1] == b"\0":
-            if connection >= 0 or self._is_inproc():  # libzmq's own, for one that has ended, names no connection
+            if connection >= 0:  # without one it is libzmq's own for a connection that has ended, or came by inproc
                 self._subscriptions.remove(connection, prefix)
         else:
             self._connections.proven(connection)
@@ -184,9 +188,6 @@ class Publisher(Outgoing, Watching):
         self._echoes += 1
         if self._echoes > _ECHOES or self._socket is None or not self._socket.send_frames((question,)):
             self._notices.count("ready not answered")  # it will be asked again
-
-    def _is_inproc(self) -> bool:
-        return any(endpoint.startswith("inproc:") for endpoint in self.endpoints)
 
     def _on_gone(self, fd: int) -> None:
         self._subscriptions.drop(fd)

@@ -9,6 +9,7 @@ from typing import Generic, Self, TypeVar
 from aiozpat.endpoints.base import INBOX_LIMIT, MAX_FRAMES, Endpoint
 from aiozpat.endpoints.inbox import Inbox
 from aiozpat.errors import Closed
+from aiozpat.message import Message
 
 M = TypeVar("M")
 
@@ -102,3 +103,10 @@ class BatchReceiver(Receiver[M]):
     def _messages(self, batch: list[tuple[bytes, ...]]) -> Collection[M]:
         """What to hand out for these frames."""
         raise NotImplementedError
+
+
+class MessageReceiver(BatchReceiver[Message]):
+    """Hands out plain messages."""
+
+    def _messages(self, batch: list[tuple[bytes, ...]]) -> Collection[Message]:
+        return [Message(frames) for frames in batch]

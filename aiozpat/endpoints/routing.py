@@ -77,7 +77,10 @@ class RoutingTable:
 
         Raises:
             UsageError: There are `limit` entries, none of them expired.
+            TypeError: The name is no text, or the identity no bytes.
         """
+        if type(name) is not str or type(identity) is not bytes:
+            raise TypeError(f"a name is text, an identity bytes as in message.identity; got {name!r} and {identity!r}")
         self.expire()
         former = self._names.get(identity)
         if former is not None and former != name:
@@ -120,10 +123,13 @@ class RoutingTable:
     def expire(self) -> None:
         """Forget who was silent for too long; all other methods do so too."""
         last = self._clock() - self._expiry
+        gone: list[str] = []
         while self._entries:
             name, entry = next(iter(self._entries.items()))
             if entry.seen > last:
-                return
+                break
             self.remove(name)
-            if self._on_expired is not None:
+            gone.append(name)
+        if self._on_expired is not None:
+            for name in gone:
                 self._on_expired(name)

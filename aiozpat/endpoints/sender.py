@@ -34,20 +34,26 @@ class Outgoing(Endpoint):
         Raises:
             TimedOut: There was no room in time; it says how many were sent.
             TypeError: A frame is neither bytes-like nor text; those before it were sent.
-            ValueError: A message has no frame.
+            ValueError: A message has no frame, or one over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
         """
+        if isinstance(messages, (str, bytes, bytearray, memoryview)):
+            raise TypeError("send_many takes several messages, as in send_many([b'one', b'two']); send() takes one")
+        progress = [0]
         if timeout is None:
-            await self._send_all(messages)
+            await self._send_all(messages, progress)
             return
-        before = self._sent
+        scope = within(timeout)
         try:
-            async with within(timeout):
-                await self._send_all(messages)
+            async with scope:
+                await self._send_all(messages, progress)
         except TimeoutError:
-            raise TimedOut(f"no room within {timeout} s; {self._sent - before} messages were sent") from None
+            if not scope.expired():
+                raise  # the user's own, from `messages`
+            raise TimedOut(f"no room within {timeout} s; {progress[0]} messages were sent") from None
 
-    async def _send_all(self, messages: Iterable[Payload]) -> None:
+    async def _send_all(self, messages: Iterable[Payload], progress: list[int]) -> None:
+        """Send them, and keep count in `progress`."""
         self._usable()
         line, waiters = self._line, self._line.waiters
         for number, message in enumerate(messages):
@@ -56,6 +62,7 @@ class Outgoing(Endpoint):
                 await asyncio.sleep(0)  # before it is sent: cancelled here, it was not
             if waiters or not self._try(parts):
                 await line.send(lambda parts=parts: self._try(parts), None)  # type: ignore[misc]  # bound to this turn
+            progress[0] += 1
 
     async def _send(self, parts: Sequence[bytes], timeout: float | None) -> None:
         """Send one message, after those that wait already."""
@@ -93,7 +100,7 @@ class Sender(Outgoing):
         Raises:
             TimedOut: There was no room in time.
             TypeError: A frame is neither bytes-like nor text.
-            ValueError: There is no frame.
+            ValueError: There is no frame, or one over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
         """
         await self._send(to_frames(frames), timeout)

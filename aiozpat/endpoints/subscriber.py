@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Generic, TypeVar, overload
 
 from aiozpat.codec import Decoder
-from aiozpat.endpoints.peers import Watching
+from aiozpat.endpoints.peers import Watching, is_inproc
 from aiozpat.endpoints.publication import ECHO, ECHO_BYTES, Publication, is_echo, topic_bytes
 from aiozpat.endpoints.receiver import BatchReceiver
 from aiozpat.errors import TimedOut, UsageError
@@ -18,6 +18,7 @@ from aiozpat.transport import Context, Socket, SocketKind, SocketOptions
 T = TypeVar("T")
 Topics = FrameLike | Iterable[FrameLike]
 
+_ASK_AGAIN = 0.3  # seconds after which an answer is taken for lost: a queue was full, or too many asked at once
 _ECHO_SECONDS = 1.0  # in which a publisher of ours answers; after it, it is a plain PUB
 
 
@@ -127,28 +128,41 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
             timeout: Seconds to wait; `None` waits for ever.
 
         Returns:
-            True if every publisher has confirmed them, as `Publisher` does: nothing that is published from now on is
-            missed. False if some did not answer within a second: a plain PUB can't, and all that is known is that it
-            is connected.
+            True if every publisher that it is connected to has confirmed them, as `Publisher` does: nothing that is
+            published from now on is missed. Behind a proxy, the first of the publishers there confirms for all. False
+            if some did not answer within a second: a plain PUB can't, a `Publisher` may be held up, or so many messages
+            wait here that no more are read. Then all that is known is that it is connected.
 
         Raises:
             TimedOut: It was not connected to every endpoint in time.
             Closed: The endpoint is closed, or was while this waited.
         """
-        socket, loop = self._usable(), asyncio.get_running_loop()
-        wanted = max(1, sum(not address.is_bind for address in self._addresses))
+        loop = asyncio.get_running_loop()
+        self._usable()
         start = loop.time()
-        if not all(endpoint.startswith("inproc:") for endpoint in self.endpoints):  # libzmq doesn't tell of those
-            await self._conditions.until(
-                lambda: self.peers >= wanted, timeout, lambda: f"{self.peers} of {wanted} publishers were connected"
-            )
+        connects = [address.endpoint for address in self._addresses if not address.is_bind]
+        inproc = sum(map(is_inproc, connects))  # libzmq doesn't tell of those connections
+        told = len(connects) - inproc or (0 if inproc else 1)
+        await self._conditions.until(
+            lambda: self.peers >= told, timeout, lambda: f"{self.peers} of {told} publishers were connected"
+        )
+        wanted = max(1, len(connects))
         patience = _ECHO_SECONDS if timeout is None else min(_ECHO_SECONDS, max(0.0, timeout - loop.time() + start))
+        end = loop.time() + patience
+        while not await self._confirmed(wanted, min(_ASK_AGAIN, max(0.0, end - loop.time()))):
+            if loop.time() >= end:
+                return False
+        return True
+
+    async def _confirmed(self, wanted: int, timeout: float) -> bool:
+        """Ask all publishers once; whether all have answered in time."""
         question = ECHO + os.urandom(ECHO_BYTES - len(ECHO))
         self._answers[question] = 0
+        socket = self._usable()
         socket.subscribe(question)
         try:
             await self._conditions.until(
-                lambda: self._answers[question] >= max(wanted, self.peers), patience, lambda: "not all had answered"
+                lambda: self._answers[question] >= max(wanted, self.peers), timeout, lambda: "not all had answered"
             )
         except TimedOut:
             return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 _MOST = 100_000  # subscriptions remembered in all; libzmq obeys further ones, we don't count them
 
 
@@ -12,11 +14,12 @@ class Subscriptions:
     connection among them; numbers that go up and down would drift.
     """
 
-    __slots__ = ("_by_connection", "_by_prefix", "_size")
+    __slots__ = ("_by_connection", "_by_prefix", "_lengths", "_size")
 
     def __init__(self) -> None:
         self._by_connection: dict[int, set[bytes]] = {}
         self._by_prefix: dict[bytes, set[int]] = {}
+        self._lengths: Counter[int] = Counter()  # of prefixes: a topic has few that need looking up
         self._size = 0
 
     def __len__(self) -> int:
@@ -31,6 +34,7 @@ class Subscriptions:
             return False
         prefixes.add(prefix)
         self._by_prefix.setdefault(prefix, set()).add(connection)
+        self._lengths[len(prefix)] += 1
         self._size += 1
         return True
 
@@ -54,11 +58,15 @@ class Subscriptions:
         connections.remove(connection)
         if not connections:
             del self._by_prefix[prefix]
+        self._lengths[len(prefix)] -= 1
+        if not self._lengths[len(prefix)]:
+            del self._lengths[len(prefix)]
         self._size -= 1
 
     def count(self, topic: bytes) -> int:
         """How many connections get a message with this topic."""
         found: set[int] = set()
-        for end in range(len(topic) + 1):
-            found |= self._by_prefix.get(topic[:end], frozenset())
+        for length in self._lengths:
+            if length <= len(topic):
+                found |= self._by_prefix.get(topic[:length], frozenset())
         return len(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import logging
 import sys
 import threading
 from collections.abc import Iterable
@@ -12,16 +12,18 @@ from typing import NamedTuple
 
 import zmq
 
-from aiozpat.errors import AiozpatError, UsageError
+from aiozpat.errors import AiozpatError, Closed, TimedOut
 from aiozpat.transport import attach
 from aiozpat.transport.context import Context
 from aiozpat.transport.options import SocketOptions
-from aiozpat.transport.socket import Socket, SocketKind
+from aiozpat.transport.socket import SUBSCRIPTION_BYTES, Socket, SocketKind
 
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 0.5  # for the proxy to hear of its end; it can't while it waits for room on a side that nobody reads
 _COUNT_SECONDS = 5.0
 _SUBSCRIPTIONS = 100_000  # on their way to one publisher; past the mark libzmq drops them without a word
-_numbers = itertools.count()
+_CONTROL = "inproc://aiozpat-control"
+_COUNTS = 8  # frames of an answer to STATISTICS
+_log = logging.getLogger("aiozpat.transport")
 
 
 class Traffic(NamedTuple):
@@ -51,31 +53,33 @@ class ProxyKinds(Enum):
 class Forwarder:
     """Two sockets, and libzmq's proxy between them in a thread of its own.
 
+    It has a context of its own too: ending that is the only way to reach a proxy that waits for room.
+
     Args:
-        context: Whose context.
         kinds: The socket types.
-        options: Options of both sockets.
-        linger: Seconds for which messages on their way out are still delivered after the end.
+        options: Options of all sockets.
     """
 
-    def __init__(self, context: Context, kinds: ProxyKinds, options: SocketOptions, linger: float) -> None:
-        self._context = context
+    def __init__(self, kinds: ProxyKinds, options: SocketOptions) -> None:
+        self._context = Context()
         self._options = options
-        self._linger = linger
+        self._linger = 0.0
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._counts: asyncio.Future[list[int]] | None = None
         self._turn = asyncio.Lock()
-        self._thread: threading.Thread | None = None
+        self._running = False
+        self._control: Socket | None = None
         self._capture: zmq.Socket[bytes] | None = None
-        self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context.shadow(context.acquire().underlying)
-        frontend, backend = kinds.value
         self._opened: list[zmq.Socket[bytes]] = []
+        self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context.shadow(self._context.acquire().underlying)
+        frontend, backend = kinds.value
         try:
             self.frontend = self._socket(frontend)
             self.backend = self._socket(backend)
         except BaseException:
-            self._close()
+            self._close_sockets()
+            self._context.drop(0)
             raise
 
     def _socket(self, kind: int) -> zmq.Socket[bytes]:
@@ -88,6 +92,8 @@ class Forwarder:
             socket.setsockopt(number, value)
         if kind == zmq.XSUB:
             socket.setsockopt(zmq.SNDHWM, _SUBSCRIPTIONS)
+        elif kind == zmq.XPUB:
+            socket.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES)
         return socket
 
     def attach(self, socket: zmq.Socket[bytes], binds: Iterable[str], connects: Iterable[str]) -> tuple[str, ...]:
@@ -105,37 +111,46 @@ class Forwarder:
 
     def start(self) -> None:
         """Begin to forward."""
-        name = f"inproc://aiozpat-forwarder-{next(_numbers)}"
         steered = self._socket(zmq.PAIR)
-        steered.bind(name)
-        self._control = Socket(
-            self._context, SocketKind.PAIR, SocketOptions(), on_readable=self._on_counts, max_frames=16
-        )
-        self._control.connect(name)
-        self._thread = threading.Thread(target=self._run, args=(steered,), name="aiozpat-proxy", daemon=True)
-        self._thread.start()
+        steered.bind(_CONTROL)
+        control = Socket(self._context, SocketKind.PAIR, SocketOptions(), on_readable=self._on_counts, max_frames=16)
+        self._control = control
+        control.connect(_CONTROL)
+        threading.Thread(target=self._run, args=(steered,), name="aiozpat-proxy", daemon=True).start()
+        self._running = True
 
     def _run(self, steered: zmq.Socket[bytes]) -> None:
+        """The thread's work; from its start on, the sockets are its own, to close too."""
         problem: zmq.ZMQError | None = None
         try:
             zmq.proxy_steerable(self.frontend, self.backend, self._capture, steered)
+        except zmq.ContextTerminated:
+            pass  # it waited for room, and was ended
         except zmq.ZMQError as error:
             problem = error
+        self._close_sockets()
         try:
             self._loop.call_soon_threadsafe(self._on_end, problem)
         except RuntimeError:
             return  # the loop is closed: nobody waits for this any more
 
+    def _close_sockets(self) -> None:
+        for socket in self._opened:
+            socket.close(linger=round(self._linger * 1000))
+        self._opened.clear()
+
     def _on_end(self, problem: zmq.ZMQError | None) -> None:
         if self._counts is not None and not self._counts.done():
-            self._counts.cancel()
+            self._counts.set_exception(Closed("the proxy ended before it had counted"))
+            self._counts.exception()  # whoever asked may have given up
         if self._ended.done():
             return
         if problem is None:
             self._ended.set_result(None)
-        else:
-            self._ended.set_exception(AiozpatError(f"the proxy ended: {problem.strerror}"))
-            self._ended.exception()  # seen, should nobody wait for the end
+            return
+        _log.error("a proxy ended: %s", problem.strerror)
+        self._ended.set_exception(AiozpatError(f"the proxy ended: {problem.strerror}"))
+        self._ended.exception()  # logged: it may be that nobody waits for it
 
     async def ended(self) -> None:
         """Wait for its end.
@@ -146,40 +161,57 @@ class Forwarder:
         await asyncio.shield(self._ended)
 
     def _on_counts(self) -> bool | None:
-        for frames in self._control.receive_many(1):
-            if self._counts is not None and not self._counts.done():
-                self._counts.set_result([int.from_bytes(frame, sys.byteorder) for frame in frames])
+        if self._control is not None:
+            for frames in self._control.receive_many(1):
+                if self._counts is not None and not self._counts.done() and len(frames) == _COUNTS:
+                    self._counts.set_result([int.from_bytes(frame, sys.byteorder) for frame in frames])
         return None
 
     async def traffic(self) -> tuple[Traffic, Traffic]:
-        """What frontend and backend have moved so far."""
+        """What frontend and backend have moved so far.
+
+        Raises:
+            TimedOut: It did not answer in time, since it waits for room.
+            Closed: It ended meanwhile.
+        """
         async with self._turn:
             if self._ended.done():
-                raise UsageError("this proxy has ended; ask it while it runs")
-            self._counts = self._loop.create_future()
-            self._command(b"STATISTICS")
-            async with asyncio.timeout(_COUNT_SECONDS):
-                counts = await self._counts
+                raise Closed("this proxy has ended")
+            if self._counts is None or self._counts.done():  # else the answer to a question given up is yet to come
+                self._counts = self._loop.create_future()
+                self._command(b"STATISTICS")
+            try:
+                async with asyncio.timeout(_COUNT_SECONDS):
+                    counts = await asyncio.shield(self._counts)
+            except TimeoutError:
+                text = (
+                    f"the proxy did not answer within {_COUNT_SECONDS} s: it waits for room on a side that nobody reads"
+                )
+                raise TimedOut(text) from None
         return Traffic(*counts[:4]), Traffic(*counts[4:])
 
     def _command(self, command: bytes) -> None:
-        self._control.send(command)
-        self._control.look()
+        if self._control is not None:
+            self._control.send(command)
+            self._control.look()
 
-    async def stop(self) -> None:
-        """End it, bounded in time, and close its sockets."""
-        if self._thread is not None:
+    async def stop(self, linger: float) -> None:
+        """End it and its context, bounded in time.
+
+        Args:
+            linger: Seconds for which messages on their way out are still delivered.
+        """
+        self._linger = linger
+        if self._running:
             if not self._ended.done():
                 self._command(b"TERMINATE")
                 await asyncio.wait({self._ended}, timeout=_STOP_SECONDS)
+        else:
+            self._close_sockets()
+        if self._control is not None:
             self._control.detach(0)
-            if not self._ended.done():
-                raise AiozpatError(f"a proxy did not end within {_STOP_SECONDS} s; its sockets are left to its thread")
-            self._thread.join()
-        self._close()
-
-    def _close(self) -> None:
-        for socket in self._opened:
-            socket.close(linger=round(self._linger * 1000))
-        self._opened.clear()
-        self._context.drop(self._linger)
+        self._context.drop(linger)
+        async with self._context:
+            pass  # leaving it ends it, and with it a proxy that has not heard
+        if self._running and not self._ended.done():
+            await asyncio.wait({self._ended}, timeout=_STOP_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import struct
 from collections.abc import Callable
 from enum import IntEnum
@@ -48,6 +49,7 @@ class MonitorEvent(NamedTuple):
 
 _HEAD = struct.Struct("=HI")  # event number and value, in the machine's byte order (zmq_socket_monitor(3))
 _EVENTS = sum(MonitorEventKind)
+_numbers = itertools.count()
 
 
 class Monitor:
@@ -62,7 +64,12 @@ class Monitor:
         self._loop = loop
         self._watched = watched
         self._on_event = on_event
-        self._socket: Any = watched.get_monitor_socket(_EVENTS)
+        endpoint = f"inproc://aiozpat-monitor-{next(_numbers)}"
+        watched.monitor(endpoint, _EVENTS)
+        self._socket: Any = watched.context.socket(zmq.PAIR)
+        # Without a mark: while the queue is full, libzmq's I/O thread waits for room with the lock that closing needs.
+        self._socket.rcvhwm = 0
+        self._socket.connect(endpoint)
         self._receive_part: Any = zmq.backend.Socket.recv.__get__(self._socket)
         self._fd = int(self._socket.get(zmq.FD))
         self._closed = False

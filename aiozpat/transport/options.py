@@ -18,7 +18,8 @@ class SocketOptions:
             message is a batch of calls.
         receive_queue_messages: The same for receiving. At level 1 as many again, up to 1000 in all, are held ready to
             be taken.
-        max_message_bytes: The largest frame accepted; a peer that sends a larger one is disconnected.
+        max_message_bytes: The largest frame sent or accepted. A peer that sends a larger one is disconnected; and where
+            this end has connected to it, libzmq does not connect again.
         reconnect_seconds: Pause before the first try to connect again.
         reconnect_max_seconds: The longest pause between tries; they back off exponentially.
         connect_timeout_seconds: Time for a TCP connection to come about.

@@ -6,7 +6,7 @@ with the backend's own methods, and every send is a try that either takes the me
 
 The FD is edge-triggered, and any operation on the socket (a send as much as a receive) may consume the edge. Hence the
 one rule here: after touching the socket, look at EVENTS before going back to sleep. Inside the pump the loop does it;
-whoever sends from elsewhere calls `settle` afterwards.
+whoever sends from elsewhere calls `settle` afterwards, or `look`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ Buffer = bytes | bytearray | memoryview
 _BATCH = 64  # messages received before the loop's other work gets its turn
 _BATCH_BYTES = 512 * 1024  # copied out of libzmq before that; several large bodies at once cost page faults besides
 _DRAIN = 1000  # messages
+# The longest subscription taken. libzmq keeps one in a trie, a level (and 48 bytes or more) for each byte; it walks an
+# XSUB's by recursion, and 200 kB were its end.
+SUBSCRIPTION_BYTES = 4096
 _COPY_BELOW = 64 * 1024  # bytes; above, a frame is handed to libzmq without a copy
 
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -169,6 +172,7 @@ class Socket:
         if self.kind is SocketKind.ROUTER:
             self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         elif self.kind is SocketKind.XPUB:
+            self._socket.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES)  # it gets nothing else
             self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tell of each connection's subscriptions, not of news alone
             self.set_lossy(False)
         elif self.kind is SocketKind.SUB:
@@ -178,9 +182,9 @@ class Socket:
         self._recv: Any = zmq.backend.Socket.recv.__get__(self._socket)
         self._get: Any = zmq.backend.Socket.get.__get__(self._socket)
         self._fd = self._get(int(zmq.FD))
+        self._add_reader()
         if on_event is not None:
             self._monitor = Monitor(self._loop, self._socket, on_event)
-        self._add_reader()
 
     def _add_reader(self) -> None:
         try:
@@ -208,9 +212,9 @@ class Socket:
             InvalidEndpoint: Not an address, or not one of this machine.
             AddressInUse: Somebody listens there.
         """
+        self._schedule()  # first: an attempt that fails may consume the FD's edge too
         bound = attach.bind(self._socket, endpoint, ipv6=self._options.ipv6)
         self._endpoints.append(bound)
-        self._schedule()
         return bound
 
     def connect(self, endpoint: str) -> None:
@@ -219,8 +223,8 @@ class Socket:
         Raises:
             InvalidEndpoint: Not an address that can be connected to.
         """
-        self._endpoints.append(attach.connect(self._socket, endpoint, ipv6=self._options.ipv6))
         self._schedule()  # over inproc, what the peer sends before the first look at EVENTS would not wake the FD
+        self._endpoints.append(attach.connect(self._socket, endpoint, ipv6=self._options.ipv6))
 
     def subscribe(self, prefix: bytes) -> None:
         """Let messages that begin so come in; a SUB's."""
@@ -265,19 +269,20 @@ class Socket:
                 if not frame.more:
                     data = frame.bytes
                     append((data,))
+                    left -= len(data)
                 else:
                     last = recv(noblock, False)
                     if not last.more:  # topic and body: as fast as can be
                         data = last.bytes
                         append((frame.bytes, data))
+                        left -= len(data) + len(frame)
                     else:
                         frames = [frame, *self._with_rest(last)]
-                        if len(frames) > self._max_frames:
+                        if len(frames) <= self._max_frames:
+                            append(tuple([frame.bytes for frame in frames]))
+                        else:
                             self.overlong += 1
-                            continue
-                        append(tuple([frame.bytes for frame in frames]))
-                        data = messages[-1][-1]
-                left -= len(data)
+                        left -= sum(map(len, frames))
                 if left <= 0:
                     break
         except zmq.Again:
@@ -322,6 +327,7 @@ class Socket:
                 send(frames[0], _NOBLOCK_MORE)
                 send(frames[1], _NOBLOCK)
             else:
+                self._check_sizes(frames)
                 for number, frame in enumerate(frames, 1):
                     send(frame, _NOBLOCK if number == count else _NOBLOCK_MORE, len(frame) < _COPY_BELOW)
         except zmq.Again:
@@ -333,6 +339,15 @@ class Socket:
             raise
         return True
 
+    def _check_sizes(self, frames: Sequence[Buffer]) -> None:
+        """Refuse what peers would cut the connection for: libzmq does it without a word, and may not connect again."""
+        most = self._options.max_message_bytes
+        for frame in frames:
+            if len(frame) > most:
+                raise ValueError(
+                    f"a frame of {len(frame)} bytes; SocketOptions.max_message_bytes is {most}, here and at the peers"
+                )
+
     def settle(self) -> None:
         """Look at EVENTS after a send from outside `on_readable`: it may have consumed the FD's edge."""
         if self._closed or self.scheduled:
@@ -342,7 +357,7 @@ class Socket:
             self._schedule()
 
     def look(self) -> None:
-        """As `settle`, at the end of this turn of the loop; where much is sent, only unless `scheduled`."""
+        """Look at EVENTS in the next turn of the loop: `settle` for who sends much; needed only unless `scheduled`."""
         self._schedule()
 
     def pause(self) -> None:
@@ -369,7 +384,7 @@ class Socket:
         self.scheduled = False
         if self._closed:
             return
-        if self._vague and self._want_write:
+        if self._vague and self._want_write and not again:
             # It always says that it is writable; that its FD woke is the only sign that a full peer may have room.
             self._take_writable()
         try:
