@@ -44,7 +44,12 @@ class Line:
             self.waiters[0].set_result(None)
 
     async def send(self, attempt: Callable[[], bool], timeout: float | None) -> None:
-        """Try until it succeeds, never before those who came first.
+        """Try at once if nobody stands in line, and `wait` otherwise; arguments and errors as there."""
+        if self.waiters or not attempt():
+            await self.wait(attempt, timeout)
+
+    async def wait(self, attempt: Callable[[], bool], timeout: float | None) -> None:
+        """Stand in line, and try until it succeeds.
 
         Args:
             attempt: Sends without blocking; False if there is no room. What it raises ends the sending.
@@ -53,8 +58,6 @@ class Line:
         Raises:
             TimedOut: There was no room in time; nothing was sent.
         """
-        if not self.waiters and attempt():
-            return
         if timeout is None:
             await self._wait(attempt)
             return

@@ -26,9 +26,8 @@ class Pusher(Sender, Watching):
         connect: One endpoint or several to connect to.
         prefetch: How many messages may wait on the way to each puller, beside some KiB in the kernel (seen: 7 messages
             of 4 KiB, 200 of 64 bytes, with a prefetch of 1 at both ends); set it here and at the pullers where tasks
-            take long and differ. By default 1000 and what the kernel takes, which is
-            fastest, but leaves a slow worker with tasks that others could do. `SocketOptions.send_buffer_bytes`
-            chooses the kernel's part.
+            take long and differ. By default 1000 and what the kernel takes, which is fastest, but leaves a slow worker
+            with tasks that others could do. `SocketOptions.send_buffer_bytes` chooses the kernel's part.
         linger: Seconds for which messages sent just before closing are still delivered; half a second at most where
             the block is left by a cancellation.
         options: Options of the socket.

@@ -190,8 +190,8 @@ class Proxy:
             TimedOut: It did not answer within 5 seconds: it waits for room on a side that nobody reads.
             Closed: It is closed, or was meanwhile.
         """
-        frontend, backend = await self._running().traffic()
-        return ProxyStatistics(SideStatistics(*frontend), SideStatistics(*backend))
+        counts = await self._running().counts()
+        return ProxyStatistics(SideStatistics(*counts[:4]), SideStatistics(*counts[4:]))
 
 
 def _check(sides: Iterable[Iterable[str]], check: Callable[[str], str]) -> None:

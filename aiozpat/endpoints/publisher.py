@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -17,7 +16,6 @@ from aiozpat.transport import Context, SocketKind, SocketOptions, source_fd
 
 Overflow: TypeAlias = Literal["drop", "wait", "raise"]
 
-_RETRY = 0.02  # seconds between tries to send to full subscribers, should the FD not tell
 _ECHOES = 1000  # answers to `Subscriber.ready` within a second; a flood of questions must not become one of answers
 
 
@@ -64,7 +62,6 @@ class Publisher(Outgoing, Watching):
     def _prepare(self) -> None:
         super()._prepare()
         self._subscriptions = Subscriptions()
-        self._retry: asyncio.TimerHandle | None = None
         self._echoes = 0  # in the second that began at
         self._echoes_since = 0.0
 
@@ -134,8 +131,6 @@ class Publisher(Outgoing, Watching):
         if self._overflow == "raise":
             raise QueueFull("a subscriber's queue is full; nothing was sent")
         if self._overflow == "wait":
-            if self._retry is None and self._loop is not None:
-                self._retry = self._loop.call_later(_RETRY, self._on_retry)
             return False
         # For this one message only: libzmq then leaves the full subscriber out until it has room again, and the next
         # refusal is the next overflow. Lossy all the time, it would never tell.
@@ -148,10 +143,6 @@ class Publisher(Outgoing, Watching):
             socket.set_lossy(False)
         self._sent += sent
         return sent
-
-    def _on_retry(self) -> None:
-        self._retry = None
-        self._on_writable()
 
     def _on_readable(self) -> None:
         """A subscription comes or goes."""
@@ -191,8 +182,3 @@ class Publisher(Outgoing, Watching):
 
     def _on_gone(self, fd: int) -> None:
         self._subscriptions.drop(fd)
-
-    def _on_close(self, reason: str) -> None:
-        super()._on_close(reason)
-        if self._retry is not None:
-            self._retry.cancel()

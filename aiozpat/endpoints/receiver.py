@@ -65,7 +65,8 @@ class Receiver(Endpoint, Generic[M]):
             if message is not None:
                 return message
         try:
-            return await self.recv()
+            self._usable()
+            return await self._inbox.take(None)
         except Closed:
             raise StopAsyncIteration from None
 

@@ -18,7 +18,6 @@ from aiozpat.transport import Context, SocketKind, SocketOptions
 
 Framing: TypeAlias = Literal["auto", "delimited", "raw"]
 
-_RETRY = 0.02  # seconds between tries to send to full peers, should the FD not tell
 _REMEMBERED = 65_536  # peers whose framing is remembered, the latest ones
 
 
@@ -30,7 +29,6 @@ class Responder(Receiver[Request]):
     def _prepare(self) -> None:
         super()._prepare()
         self._lines: dict[bytes, Line] = {}  # of senders that wait, by peer
-        self._retry: asyncio.TimerHandle | None = None
         self._serving = False
 
     async def serve(self, handler: Handler, *, max_concurrency: int = 100, on_error: OnError | None = None) -> None:
@@ -76,19 +74,10 @@ class Responder(Receiver[Request]):
                 return
             line = self._lines.setdefault(identity, Line())
         try:
-            await line.send(lambda: self._try(frames), timeout)
+            await line.wait(lambda: self._try(frames), timeout)
         finally:
             if not len(line) and self._lines.get(identity) is line:
                 del self._lines[identity]
-
-    def _refused(self, frames: Sequence[bytes]) -> bool:
-        if self._retry is None and self._loop is not None:
-            self._retry = self._loop.call_later(_RETRY, self._on_retry)
-        return False
-
-    def _on_retry(self) -> None:
-        self._retry = None
-        self._on_writable()
 
     def _on_writable(self) -> None:
         for line in tuple(self._lines.values()):
@@ -96,8 +85,6 @@ class Responder(Receiver[Request]):
 
     def _on_close(self, reason: str) -> None:
         super()._on_close(reason)
-        if self._retry is not None:
-            self._retry.cancel()
         self._on_writable()
 
     def _on_readable(self) -> None:

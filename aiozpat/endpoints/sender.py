@@ -61,7 +61,7 @@ class Outgoing(Endpoint):
             if number % YIELD == YIELD - 1:
                 await asyncio.sleep(0)  # before it is sent: cancelled here, it was not
             if waiters or not self._try(parts):
-                await line.send(lambda parts=parts: self._try(parts), None)  # type: ignore[misc]  # bound to this turn
+                await line.wait(lambda parts=parts: self._try(parts), None)  # type: ignore[misc]  # bound to this turn
             progress[0] += 1
 
     async def _send(self, parts: Sequence[bytes], timeout: float | None) -> None:
@@ -72,7 +72,7 @@ class Outgoing(Endpoint):
             await asyncio.sleep(0)  # before anything is sent: cancelled here, nothing was
         try:
             if self._line.waiters or not self._try(parts):
-                await self._line.send(lambda: self._try(parts), timeout)
+                await self._line.wait(lambda: self._try(parts), timeout)
         except RuntimeError:
             self._usable()  # asyncio's own words for a wrong loop don't say what to do
             raise

@@ -18,6 +18,7 @@ from aiozpat.transport import Context, Socket, SocketKind, SocketOptions
 T = TypeVar("T")
 Topics = FrameLike | Iterable[FrameLike]
 
+_TOPIC_BYTES = 4000  # a `Publisher` cuts off who sends more, to keep libzmq's table of subscriptions small
 _ASK_AGAIN = 0.3  # seconds after which an answer is taken for lost: a queue was full, or too many asked at once
 _ECHO_SECONDS = 1.0  # in which a publisher of ours answers; after it, it is a plain PUB
 
@@ -41,6 +42,7 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
         InvalidEndpoint: Not an endpoint that can be bound or connected to.
         UsageError: No topic is given.
         TypeError: A topic is neither text nor bytes.
+        ValueError: A topic is longer than 4000 bytes.
     """
 
     _kind = SocketKind.SUB
@@ -82,7 +84,7 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
         given = (topics,) if isinstance(topics, (str, bytes, bytearray, memoryview)) else topics
         if not isinstance(given, Iterable):
             raise TypeError(f'topics are text or bytes, as in topics=["weather"]; got {topics!r}')
-        self._topics = {topic_bytes(topic) for topic in given}
+        self._topics = {_prefix(topic) for topic in given}
         if not self._topics:
             raise UsageError(
                 'a Subscriber receives nothing without a topic: topics=["weather"], or topics=[""] for all'
@@ -100,9 +102,10 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
 
         Raises:
             TypeError: It is neither text nor bytes.
+            ValueError: It is longer than 4000 bytes.
             Closed: The endpoint is closed.
         """
-        prefix, socket = topic_bytes(topic), self._usable()
+        prefix, socket = _prefix(topic), self._usable()
         if prefix not in self._topics:
             self._topics.add(prefix)
             socket.subscribe(prefix)
@@ -190,3 +193,11 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
             self._answers[frames[0]] += 1
             self._conditions.changed()
         return True
+
+
+def _prefix(topic: FrameLike) -> bytes:
+    """A topic that a `Publisher` takes."""
+    prefix = topic_bytes(topic)
+    if len(prefix) > _TOPIC_BYTES:
+        raise ValueError(f"a topic of {len(prefix)} bytes; {_TOPIC_BYTES} is the most that publishers take")
+    return prefix

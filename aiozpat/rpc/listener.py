@@ -45,7 +45,6 @@ _log = logging.getLogger("aiozpat.server")
 _monotonic = time.monotonic
 
 _SENDS = 16  # messages to one client before the next one's turn
-_RETRY = 0.02  # seconds between tries to send to clients that were full, should the FD not tell
 _CONFIRM = (0.0, 0.01, 0.05, 0.2)  # seconds after a disconnect at which to ask the socket whether the peer is gone
 
 
@@ -72,7 +71,6 @@ class Listener:
         self._next_turn: list[Session] = []  # had more to send than one turn allows
         self._flushing = False
         self._blocked: dict[bytes, Session] = {}
-        self._retry: asyncio.TimerHandle | None = None
         self._changed: asyncio.Future[None] | None = None
         self._token = 0
         self.socket = Socket(
@@ -358,14 +356,6 @@ class Listener:
         session.blocked = True
         session.stuck_since = session.stuck_since or _monotonic()
         self._blocked[session.identity] = session
-        if self._retry is None:
-            self._retry = self._loop.call_later(_RETRY, self._on_retry, context=self._variables)
-
-    def _on_retry(self) -> None:
-        self._retry = None
-        if not self.socket.closed:
-            self._on_writable()
-            self.socket.settle()
 
     def _on_writable(self) -> None:
         """Somebody may have room again: try those that were full, in turn."""
@@ -407,8 +397,6 @@ class Listener:
     async def close(self) -> None:
         """Close the socket; every session ends."""
         self._ticker.cancel()
-        if self._retry is not None:
-            self._retry.cancel()
         for session in list(self.sessions.values()):
             self._end(session)
         await self.socket.close(0)

@@ -5,10 +5,11 @@ Nothing here knows what a call is. Only this package (and `security`) imports zm
 
 from aiozpat.transport.address import check_bind, check_connect, endpoints_of
 from aiozpat.transport.context import Context
-from aiozpat.transport.forwarder import Forwarder, ProxyKinds, Traffic
+from aiozpat.transport.forwarder import Forwarder, ProxyKinds
+from aiozpat.transport.kinds import Buffer, Frame, SocketKind, source_fd
 from aiozpat.transport.monitor import MonitorEvent, MonitorEventKind
 from aiozpat.transport.options import SocketOptions
-from aiozpat.transport.socket import Buffer, Frame, Socket, SocketKind, source_fd
+from aiozpat.transport.socket import Socket
 
 __all__ = [
     "Buffer",
@@ -21,7 +22,6 @@ __all__ = [
     "Socket",
     "SocketKind",
     "SocketOptions",
-    "Traffic",
     "check_bind",
     "check_connect",
     "endpoints_of",

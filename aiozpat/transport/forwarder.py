@@ -8,15 +8,15 @@ import sys
 import threading
 from collections.abc import Iterable
 from enum import Enum
-from typing import NamedTuple
 
 import zmq
 
 from aiozpat.errors import AiozpatError, Closed, TimedOut
 from aiozpat.transport import attach
 from aiozpat.transport.context import Context
+from aiozpat.transport.kinds import SUBSCRIPTION_BYTES, SocketKind
 from aiozpat.transport.options import SocketOptions
-from aiozpat.transport.socket import SUBSCRIPTION_BYTES, Socket, SocketKind
+from aiozpat.transport.socket import Socket
 
 _STOP_SECONDS = 0.5  # for the proxy to hear of its end; it can't while it waits for room on a side that nobody reads
 _COUNT_SECONDS = 5.0
@@ -24,22 +24,6 @@ _SUBSCRIPTIONS = 100_000  # on their way to one publisher; past the mark libzmq 
 _CONTROL = "inproc://aiozpat-control"
 _COUNTS = 8  # frames of an answer to STATISTICS
 _log = logging.getLogger("aiozpat.transport")
-
-
-class Traffic(NamedTuple):
-    """What one side of a proxy has moved; a message's frames count one by one, as libzmq counts them.
-
-    Attributes:
-        received: Frames that came in from this side.
-        received_bytes: Their size.
-        sent: Frames that went out to this side.
-        sent_bytes: Their size.
-    """
-
-    received: int
-    received_bytes: int
-    sent: int
-    sent_bytes: int
 
 
 class ProxyKinds(Enum):
@@ -167,8 +151,8 @@ class Forwarder:
                     self._counts.set_result([int.from_bytes(frame, sys.byteorder) for frame in frames])
         return None
 
-    async def traffic(self) -> tuple[Traffic, Traffic]:
-        """What frontend and backend have moved so far.
+    async def counts(self) -> list[int]:
+        """What has passed so far: frames and bytes received, frames and bytes sent by the frontend, then the backend.
 
         Raises:
             TimedOut: It did not answer in time, since it waits for room.
@@ -182,13 +166,12 @@ class Forwarder:
                 self._command(b"STATISTICS")
             try:
                 async with asyncio.timeout(_COUNT_SECONDS):
-                    counts = await asyncio.shield(self._counts)
+                    return await asyncio.shield(self._counts)
             except TimeoutError:
                 text = (
                     f"the proxy did not answer within {_COUNT_SECONDS} s: it waits for room on a side that nobody reads"
                 )
                 raise TimedOut(text) from None
-        return Traffic(*counts[:4]), Traffic(*counts[4:])
 
     def _command(self, command: bytes) -> None:
         if self._control is not None:

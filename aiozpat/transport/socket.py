@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any
 
 import zmq
 import zmq.asyncio
@@ -24,17 +23,14 @@ import zmq.backend
 from aiozpat.errors import AiozpatError, PeerUnreachable, UsageError
 from aiozpat.transport import attach
 from aiozpat.transport.context import Context
+from aiozpat.transport.kinds import ALWAYS_WRITABLE, SUBSCRIPTION_BYTES, Buffer, Frame, SocketKind
 from aiozpat.transport.monitor import Monitor, MonitorEvent
 from aiozpat.transport.options import SocketOptions
-
-Buffer = bytes | bytearray | memoryview
 
 _BATCH = 64  # messages received before the loop's other work gets its turn
 _BATCH_BYTES = 512 * 1024  # copied out of libzmq before that; several large bodies at once cost page faults besides
 _DRAIN = 1000  # messages
-# The longest subscription taken. libzmq keeps one in a trie, a level (and 48 bytes or more) for each byte; it walks an
-# XSUB's by recursion, and 200 kB were its end.
-SUBSCRIPTION_BYTES = 4096
+_RETRY = 0.02  # seconds between tries to send to full peers, should the FD not tell
 _COPY_BELOW = 64 * 1024  # bytes; above, a frame is handed to libzmq without a copy
 
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -42,43 +38,6 @@ _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
-_SRCFD = int(zmq.SRCFD)
-
-
-class Frame(Protocol):
-    """A received frame: a buffer that stays where libzmq put it."""
-
-    @property
-    def bytes(self) -> bytes:
-        """A copy of it."""
-
-    @property
-    def more(self) -> bool:
-        """Whether the message goes on."""
-
-    def get(self, option: int) -> Any:
-        """A property of the message or its connection."""
-
-    def __buffer__(self, flags: int) -> memoryview: ...
-
-    def __len__(self) -> int: ...
-
-
-class SocketKind(IntEnum):
-    """ZeroMQ's socket types."""
-
-    REQ = zmq.REQ
-    DEALER = zmq.DEALER
-    ROUTER = zmq.ROUTER
-    XPUB = zmq.XPUB
-    SUB = zmq.SUB
-    PUSH = zmq.PUSH
-    PULL = zmq.PULL
-    PAIR = zmq.PAIR
-
-
-# Sockets of these kinds always say that they are writable: one full peer must not hold up the others.
-_ALWAYS_WRITABLE = (SocketKind.ROUTER, SocketKind.XPUB)
 
 
 class Socket:
@@ -112,6 +71,7 @@ class Socket:
         "_options",
         "_paused",
         "_recv",
+        "_retry",
         "_send",
         "_socket",
         "_vague",
@@ -144,12 +104,13 @@ class Socket:
         self._max_frames = max_frames
         self._closed = False
         self._paused = False
-        self._vague = kind in _ALWAYS_WRITABLE
+        self._vague = kind in ALWAYS_WRITABLE
         self.scheduled = False  # to look at EVENTS, at the end of this turn
         self._want_write = False
         self.overlong = 0  # messages of more than `max_frames` frames that `receive_many` has dropped
         self._endpoints: list[str] = []
         self._monitor: Monitor | None = None
+        self._retry: asyncio.TimerHandle | None = None
         zmq_context = context.acquire()
         try:
             self._socket = zmq_context.socket(int(kind))
@@ -212,7 +173,7 @@ class Socket:
             InvalidEndpoint: Not an address, or not one of this machine.
             AddressInUse: Somebody listens there.
         """
-        self._schedule()  # first: an attempt that fails may consume the FD's edge too
+        self.look()  # first: an attempt that fails may consume the FD's edge too
         bound = attach.bind(self._socket, endpoint, ipv6=self._options.ipv6)
         self._endpoints.append(bound)
         return bound
@@ -223,7 +184,7 @@ class Socket:
         Raises:
             InvalidEndpoint: Not an address that can be connected to.
         """
-        self._schedule()  # over inproc, what the peer sends before the first look at EVENTS would not wake the FD
+        self.look()  # over inproc, what the peer sends before the first look at EVENTS would not wake the FD
         self._endpoints.append(attach.connect(self._socket, endpoint, ipv6=self._options.ipv6))
 
     def subscribe(self, prefix: bytes) -> None:
@@ -307,7 +268,7 @@ class Socket:
         try:
             self._send(payload, _NOBLOCK)
         except zmq.Again:
-            self._want_write = True
+            self._refuse()
             return False
         return True
 
@@ -331,7 +292,7 @@ class Socket:
                 for number, frame in enumerate(frames, 1):
                     send(frame, _NOBLOCK if number == count else _NOBLOCK_MORE, len(frame) < _COPY_BELOW)
         except zmq.Again:
-            self._want_write = True
+            self._refuse()
             return False
         except zmq.ZMQError as error:
             if error.errno == zmq.EHOSTUNREACH:
@@ -354,11 +315,13 @@ class Socket:
             return
         events = self._get(_EVENTS)
         if (events & _POLLIN and not self._paused) or (events & _POLLOUT and self._want_write and not self._vague):
-            self._schedule()
+            self.look()
 
     def look(self) -> None:
         """Look at EVENTS in the next turn of the loop: `settle` for who sends much; needed only unless `scheduled`."""
-        self._schedule()
+        if not self.scheduled and not self._closed:
+            self.scheduled = True
+            self._loop.call_soon(self._pump, True, context=self._variables)
 
     def pause(self) -> None:
         """Receive no more until `resume`; libzmq's queues, and then the senders, fill up."""
@@ -368,12 +331,7 @@ class Socket:
         """Receive again."""
         if self._paused:
             self._paused = False
-            self._schedule()
-
-    def _schedule(self) -> None:
-        if not self.scheduled and not self._closed:
-            self.scheduled = True
-            self._loop.call_soon(self._pump, True, context=self._variables)
+            self.look()
 
     def _pump(self, again: bool = False) -> None:
         """Receive, on the FD's word or `again` on our own.
@@ -401,14 +359,26 @@ class Socket:
                     if enough or (not again and not number):
                         break
         except BaseException:
-            self._schedule()  # the edge is consumed: whatever went wrong, somebody must look again
+            self.look()  # the edge is consumed: whatever went wrong, somebody must look again
             raise
-        self._schedule()
+        self.look()
 
     def drain_events(self) -> None:
         """Report the events of connections that libzmq has told of; those precede the messages of the connection."""
         if self._monitor is not None:
             self._monitor.drain()
+
+    def _refuse(self) -> None:
+        """There was no room; the FD tells when there is, or a look every so often where it may not."""
+        self._want_write = True
+        if self._vague and self._retry is None:
+            self._retry = self._loop.call_later(_RETRY, self._on_retry, context=self._variables)
+
+    def _on_retry(self) -> None:
+        self._retry = None
+        if self._want_write:
+            self._take_writable()
+            self.look()
 
     def _take_writable(self) -> None:
         self._want_write = False
@@ -423,9 +393,9 @@ class Socket:
             try:
                 self._on_readable()
             except BaseException:
-                self._schedule()
+                self.look()
                 raise
-        self._schedule()
+        self.look()
         return False
 
     async def close(self, linger: float) -> None:
@@ -445,15 +415,9 @@ class Socket:
             return
         self._closed = True
         self._loop.remove_reader(self._fd)
+        if self._retry is not None:
+            self._retry.cancel()
         if self._monitor is not None:
             self._monitor.close()
         self._socket.close(linger=round(linger * 1000))
         self._context.drop(linger)
-
-
-def source_fd(frame: Frame) -> int:
-    """The file descriptor of the connection that a frame came by, -1 if it has none; DISCONNECTED names it too."""
-    try:
-        return int(frame.get(_SRCFD))
-    except zmq.ZMQError:
-        return -1

@@ -1,4 +1,4 @@
-"""A plain SUB that subscribes to a topic of many bytes, and leaves without a goodbye."""
+"""A plain SUB that subscribes to a topic of many bytes, until it is cut off for it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import zmq
 
 
 def main(endpoint: str, size: str) -> None:
-    """Subscribe, give libzmq time to send it, and be gone: closing would end in this process's own trie."""
+    """Subscribe, wait for the end of the connection, and be gone: closing would end in this process's own trie."""
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+        monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         socket.connect(endpoint)
         socket.subscribe(b"a" * int(size))
-        socket.poll(300)
-        print("gone", flush=True)
+        monitor.recv_multipart()
+        print("cut off", flush=True)
         os._exit(0)
 
 
