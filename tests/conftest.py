@@ -8,9 +8,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+from hypothesis import settings
 
 from aiozpat.transport.context import open_contexts
 from tests.support import PATIENCE, Calc, Process, calc_service, free_port
+
+settings.register_profile("patient", deadline=None)  # a slow machine is no finding
+settings.load_profile("patient")
 
 
 def _debug_loop() -> asyncio.AbstractEventLoop:

@@ -13,7 +13,7 @@ import aiozpat
 async def main(tasks: str, results: str) -> None:
     """Be both ends, for four workers, and say where."""
     asyncio.get_running_loop().slow_callback_duration = 10.0  # seconds; a slow machine is no finding
-    async with aiozpat.Pusher(bind=tasks) as pusher, aiozpat.Puller(bind=results) as puller:
+    async with aiozpat.Pusher(bind=tasks, linger=60) as pusher, aiozpat.Puller(bind=results) as puller:
         print(pusher.endpoint, puller.endpoint, flush=True)
         await pusher.wait_for_peers(4)
         sending = asyncio.create_task(pusher.send_many(b"%d" % number for number in itertools.count()))

@@ -14,7 +14,7 @@ async def main(tasks: str, sink: str, name: str, seconds: str, prefetch: str) ->
     asyncio.get_running_loop().slow_callback_duration = 10.0  # seconds; a slow machine is no finding
     async with (
         aiozpat.Puller(connect=tasks, prefetch=int(prefetch) or None) as puller,
-        aiozpat.Pusher(connect=sink) as pusher,
+        aiozpat.Pusher(connect=sink, linger=60) as pusher,
     ):
         async for task in puller:
             if float(seconds):
