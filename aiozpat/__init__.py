@@ -35,7 +35,7 @@ from aiozpat.errors import (
     Unimplemented,
 )
 from aiozpat.message import Message
-from aiozpat.rpc import Client, ClientState, Limits, Server, Service, current_call
+from aiozpat.rpc import Client, ClientState, Conversation, Limits, Server, Service, Stream, current_call
 from aiozpat.running import run
 from aiozpat.transport import Context, SocketOptions
 
@@ -47,6 +47,7 @@ __all__ = [
     "ClientState",
     "Closed",
     "Context",
+    "Conversation",
     "DeadlineExceeded",
     "Dealer",
     "InvalidArgument",
@@ -71,6 +72,7 @@ __all__ = [
     "Server",
     "Service",
     "SocketOptions",
+    "Stream",
     "Subscriber",
     "TimedOut",
     "Unavailable",

@@ -24,6 +24,7 @@ MIXED_LIMIT = 256 * 1024  # bytes of a value beside its buffers: decoded without
 _NATIVE = (bytes, bytearray, memoryview, datetime)  # what MessagePack has of its own: no text is taken for them
 pack: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 _unpack_index = msgspec.msgpack.Decoder(int).decode
+_unpack_items = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 Raw: TypeAlias = msgspec.Raw | bytes | memoryview
 
@@ -85,6 +86,39 @@ class Decoder:
             raise InvalidArgument(f"more than {MIXED_LIMIT} bytes beside buffers")
         value = msgspec.convert(_with_buffers(raw, buffers), self._wanted, builtin_types=_NATIVE)
         return loosened(value) if self._wanted in (Any, object) else value
+
+
+class ItemDecoder:
+    """Decodes the items of one record of a stream.
+
+    Args:
+        wanted: The type of an item.
+    """
+
+    __slots__ = ("_loose", "_many", "_one")
+
+    def __init__(self, wanted: Any) -> None:
+        self._loose = wanted in (Any, object)
+        self._many = Decoder(list[wanted])
+        self._one = Decoder(wanted)
+
+    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], Exception | None]:
+        """The items, those before the first that is not of the type if there is one; and what is wrong with that."""
+        try:
+            values: list[Any] = self._many.decode(raw, buffers) if buffers else self._many.plain(raw)
+        except Exception:  # it says nothing of where: one by one then
+            return self._one_by_one(raw, buffers)
+        if buffers and self._loose:
+            values = [loosened(value) for value in values]
+        return values, None
+
+    def _one_by_one(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], Exception | None]:
+        values: list[Any] = []
+        try:
+            values.extend(self._one.decode(item, buffers) for item in _unpack_items(raw))
+        except Exception as error:  # also what a type's own validation raises
+            return values, error
+        return values, None
 
 
 def loosened(value: Any) -> Any:

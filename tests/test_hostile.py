@@ -42,7 +42,7 @@ async def test_a_client_written_by_hand_is_served(calc: Calc) -> None:
     async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
         answer = await peer.open()
         assert answer[:4] == [HELLO, b"s" * 16, [1], "msgpack"]
-        assert set(answer[5]) == {"window", "buffer"}
+        assert set(answer[5]) == {"window", "buffer", "stream"}
         await peer.send(header(request(1), request(2, params={"a": 5}), request(0)))
         assert await peer.record(REPLY) == [REPLY, 1, 0, 3]
         assert await peer.record(REPLY) == [REPLY, 2, 0, 5]

@@ -93,10 +93,14 @@ def as_json(value: Any) -> Any:
 
 
 def fields_of(record: azp.Record) -> tuple[Any, ...]:
-    """A record's tag and fields, as they are encoded; metadata only where there is some."""
+    """A record's tag and fields, as they are encoded; metadata and opening only where there are some."""
     fields = msgspec.structs.astuple(record)
-    if isinstance(record, azp.Request) and record.metadata is None:
-        fields = fields[:-1]
+    if isinstance(record, azp.Request):
+        *fields_, metadata, opening = fields
+        if opening is not None:
+            fields = (*fields_, metadata, list(msgspec.structs.astuple(opening)))
+        else:
+            fields = (*fields_, metadata) if metadata is not None else tuple(fields_)
     return (type(record).__struct_config__.tag, *fields)
 
 
@@ -112,6 +116,9 @@ def test_every_record_type_has_a_vector() -> None:
         azp.ERROR,
         azp.REFUSED,
         azp.CANCEL,
+        azp.ITEM,
+        azp.END,
+        azp.CREDIT,
     }
 
 
@@ -131,7 +138,7 @@ def test_a_valid_vector_is_what_we_write(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", named("valid"))
 def test_a_vector_brings_the_buffers_that_its_records_announce(case: dict[str, Any]) -> None:
-    announced = sum(record[2] for record in case["records"] if record[0] in (10, 11, 12, 13))
+    announced = sum(record[2] for record in case["records"] if record[0] in (10, 11, 12, 13, 20))
     assert announced == len(case.get("buffers", []))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -41,8 +41,16 @@ async def _any_number(*values: int) -> None:
     """Nothing."""
 
 
-async def _generator() -> AsyncIterator[int]:
+def _generator() -> Iterator[int]:
     yield 1
+
+
+async def _no_yield() -> AsyncIterator[int]:
+    raise NotImplementedError
+
+
+async def _two_streams(a: AsyncIterator[int], b: AsyncIterable[int]) -> None:
+    """Nothing."""
 
 
 async def _unknown(a: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F821 - that is the point
@@ -62,7 +70,9 @@ async def _undecodable(a: Opaque | bytes | Any | dict[str, int] | Point2) -> Non
     [
         (_no_annotation, "has no annotation"),
         (_any_number, "can't be typed"),
-        (_generator, "generator"),
+        (_generator, "plain generator"),
+        (_no_yield, "write it with `yield`"),
+        (_two_streams, "second stream"),
         (_unknown, "can't be resolved"),
         (_undecodable, "can't be resolved"),
         (lambda: None, "identifier"),

@@ -37,6 +37,10 @@ class Liveness:
         self.heard = now
         self._ticked = now
 
+    def late(self, now: float) -> bool:
+        """Whether the peer has left a ping unanswered for half an interval; as of the last tick's reading."""
+        return now - self.heard >= self._interval * 1.5
+
     def tick(self, now: float) -> Verdict:
         """Judge; call it at least every half interval."""
         late = now - self._ticked - self._interval / 2

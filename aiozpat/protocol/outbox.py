@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
+from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.records import ACK, PONG, Buffer, encode, join
 
 Entry = bytes | tuple[bytes, Sequence[Buffer]]
 
 _MESSAGE_BYTES = 256 * 1024  # of records in one message; beyond it, coalescing gains nothing and delays the first
 _MESSAGE_RECORDS = 4096
+_OWN_KEYS = 1 << 62  # above all calls' ids: of records that are never taken back
 _CONTROL_BESIDE = 512  # bytes of control records that may travel beside entries: a header frame has room for them
 
 
@@ -18,7 +20,8 @@ class Outbox:
     """The records for one peer, in order, and the account of what it has not read yet.
 
     Entries (calls, replies) have a key and wait while the peer's window is full. Control records (acks, cancels,
-    pongs) go ahead of them, window or not: two peers that both waited for the other's ack would wait for ever.
+    pongs) go ahead of them, window or not: two peers that both waited for the other's ack would wait for ever. Items of
+    streams wait in their flows, and become records when they are sent, as many together as there are by then.
 
     Args:
         window: Bytes that may be sent beyond what the peer has acknowledged.
@@ -32,7 +35,9 @@ class Outbox:
     __slots__ = (
         "_control",
         "_control_taken",
+        "_flows",
         "_large",
+        "_last_key",
         "_pong",
         "ack_at",
         "acked",
@@ -56,6 +61,8 @@ class Outbox:
         self._control_taken = 0
         self._pong: int | None = None
         self._large = 0
+        self._flows: list[SendFlow] = []
+        self._last_key = _OWN_KEYS
         self.taken = 0
 
     def __len__(self) -> int:
@@ -64,7 +71,12 @@ class Outbox:
     @property
     def pending(self) -> bool:
         """Whether anything waits to be sent, window or not."""
-        return bool(self.entries or self._control or self._pong is not None)
+        return bool(self.entries or self._flows or self._control or self._pong is not None)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether entries wait, or items."""
+        return bool(self.entries or self._flows)
 
     def add(self, key: int, record: bytes) -> None:
         """Queue one record under a key that no other has."""
@@ -76,6 +88,34 @@ class Outbox:
         self.entries[key] = (record, buffers)
         self.nbytes += _size((record, buffers))
         self._large += 1
+
+    def append(self, record: bytes, buffers: Sequence[Buffer] = ()) -> None:
+        """Queue one record that is never taken back, behind all there is."""
+        self.seal()
+        self._last_key += 1
+        if buffers:
+            self.add_large(self._last_key, record, buffers)
+        else:
+            self.add(self._last_key, record)
+
+    def begin(self, flow: SendFlow) -> None:
+        """Items of a stream will wait there, until they are sealed."""
+        self._flows.append(flow)
+
+    def drop(self, flow: SendFlow) -> None:
+        """Forget the items of a stream that wait: its call is over."""
+        if flow.values:
+            self._flows.remove(flow)
+            flow.clear()
+
+    def seal(self) -> None:
+        """Make records of all items that wait; what is queued after them comes after them."""
+        if not self._flows:
+            return
+        flows, self._flows = self._flows, []
+        for flow in flows:
+            self._last_key += 1
+            self.add(self._last_key, flow.seal())
 
     def remove(self, key: int) -> bool:
         """Take back a record that has not left; False if it has."""
@@ -123,6 +163,8 @@ class Outbox:
             records += part
             if sum(map(len, part)) > _CONTROL_BESIDE:
                 return join(records), ()
+        if self._flows:
+            self.seal()
         if not self.entries or self.sent - self.acked >= self.window:
             return (join(records), ()) if records else None
         if not self._large and self.nbytes <= _MESSAGE_BYTES and len(self.entries) <= _MESSAGE_RECORDS:

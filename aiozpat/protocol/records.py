@@ -38,6 +38,9 @@ REPLY: Final = 11
 ERROR: Final = 12
 REFUSED: Final = 13
 CANCEL: Final = 14
+ITEM: Final = 20
+END: Final = 21
+CREDIT: Final = 22
 
 
 class Hello(msgspec.Struct, array_like=True, tag=HELLO, gc=False):
@@ -88,6 +91,14 @@ class Reset(msgspec.Struct, array_like=True, tag=RESET, gc=False):
     versions: list[int]
 
 
+class Opening(msgspec.Struct, array_like=True, gc=False):
+    """What makes a call a stream."""
+
+    credit: int
+    sends: bool
+    idle: int
+
+
 class Request(msgspec.Struct, array_like=True, tag=REQUEST, gc=False):
     """A call; id 0 wants no answer."""
 
@@ -97,6 +108,7 @@ class Request(msgspec.Struct, array_like=True, tag=REQUEST, gc=False):
     timeout: int
     params: msgspec.Raw
     metadata: dict[str, str] | None = None
+    opening: Opening | None = None
 
 
 class Reply(msgspec.Struct, array_like=True, tag=REPLY, gc=False):
@@ -132,7 +144,29 @@ class Cancel(msgspec.Struct, array_like=True, tag=CANCEL, gc=False):
     id: int
 
 
-Record = Hello | Ping | Pong | Goaway | Bye | Ack | Reset | Request | Reply | Error | Refused | Cancel
+class Item(msgspec.Struct, array_like=True, tag=ITEM, gc=False):
+    """Items of one stream, in order."""
+
+    id: int
+    buffers: int
+    values: msgspec.Raw
+
+
+class End(msgspec.Struct, array_like=True, tag=END, gc=False):
+    """No more items come from this side; from the server: the call has ended well."""
+
+    id: int
+
+
+class Credit(msgspec.Struct, array_like=True, tag=CREDIT, gc=False):
+    """So many more units of items may be sent."""
+
+    id: int
+    units: int
+
+
+Control = Hello | Ping | Pong | Goaway | Bye | Ack | Reset
+Record = Control | Request | Reply | Error | Refused | Cancel | Item | End | Credit
 
 _DECODE_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _decode = msgspec.msgpack.Decoder(list[Record]).decode
@@ -220,15 +254,15 @@ def check_head(view: memoryview) -> None:
         raise NotAzp("not an AZP message: its first byte is not 0xC1")
     if nbytes > HEADER_LIMIT:
         raise ProtocolError(f"a header frame of {nbytes} bytes; the limit is {HEADER_LIMIT}")
-    if nbytes > RECORD_LIMIT and _count(view) > RECORD_LIMIT:
-        raise ProtocolError(f"a message of {_count(view)} records; the limit is {RECORD_LIMIT}")
+    if nbytes > RECORD_LIMIT and array_length(view[2:]) > RECORD_LIMIT:
+        raise ProtocolError(f"a message of {array_length(view[2:])} records; the limit is {RECORD_LIMIT}")
 
 
-def _count(view: memoryview) -> int:
-    """How many records the array's head announces: 1 MB of tiny ones would be 60 MB of objects."""
-    first = view[2]
+def array_length(view: memoryview) -> int:
+    """How many elements the array's head announces, before they are decoded: 1 MB of tiny ones is 60 MB of objects."""
+    first = view[0]
     if first == 0xDC:
-        return int.from_bytes(view[3:5], "big")
+        return int.from_bytes(view[1:3], "big")
     if first == 0xDD:
-        return int.from_bytes(view[3:7], "big")
+        return int.from_bytes(view[1:5], "big")
     return first & 0x0F

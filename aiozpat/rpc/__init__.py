@@ -6,5 +6,17 @@ from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.server import Server
 from aiozpat.rpc.service import Service
 from aiozpat.rpc.states import ClientState, StateChanges
+from aiozpat.rpc.streams import Conversation, Stream
 
-__all__ = ["Call", "Client", "ClientState", "Limits", "Server", "Service", "StateChanges", "current_call"]
+__all__ = [
+    "Call",
+    "Client",
+    "ClientState",
+    "Conversation",
+    "Limits",
+    "Server",
+    "Service",
+    "StateChanges",
+    "Stream",
+    "current_call",
+]

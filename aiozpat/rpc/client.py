@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
-import random
+import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, overload
-from weakref import WeakSet
 
-from aiozpat.codec import Decoder
-from aiozpat.errors import (
-    AiozpatError,
-    Closed,
-    DeadlineExceeded,
-    ResourceExhausted,
-    RpcError,
-    Unavailable,
-    Unimplemented,
-    UsageError,
-)
+from aiozpat.codec import Decoder, ItemDecoder
+from aiozpat.errors import Closed, DeadlineExceeded, InvalidArgument, RpcError, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import ClientStatistics
+from aiozpat.protocol.flow import MAX_WINDOW
+from aiozpat.rpc.channel import ChannelSettings
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
-from aiozpat.rpc.pending import NeverRan, Phase
+from aiozpat.rpc.decoders import Decoders
+from aiozpat.rpc.pending import NeverRan
+from aiozpat.rpc.pool import Pool
 from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, process_name
 from aiozpat.rpc.states import ClientState, StateChanges
-from aiozpat.transport import Context, SocketOptions, check_connect
+from aiozpat.rpc.streams import Conversation, Opened, Stream, source_of
+from aiozpat.transport import Context, SocketOptions, check_connect, endpoints_of
 
 T = TypeVar("T")
 
 _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
 _MIB = 1024 * 1024
-_GOODBYE = 1.0  # seconds for the server to answer our goodbye
-_DECODERS = 1024  # result types remembered
+_WINDOW = 256  # items; more make a stream hardly faster
 _YIELD = 64  # notifies between turns of the loop
-_PAUSE_LEAST, _PAUSE_MOST = 0.05, 1.0  # seconds between sessions that did not come about
 
 
 class Client:
@@ -50,7 +44,8 @@ class Client:
     Entering the block begins to connect, and does not wait for it: `ready` does.
 
     Args:
-        endpoint: The server's, as in `tcp://127.0.0.1:5555`.
+        endpoint: The server's, as in `tcp://127.0.0.1:5555`; or those of several servers of the same services, among
+            which each call goes to the one with the fewest of this client's in flight.
         timeout: Seconds that a call may take where it says nothing itself.
         wait_for_ready: Whether a call made without a connection waits for one until its deadline, or fails at once.
         name: Who this is, in the server's logs; by default the program and its process id.
@@ -66,11 +61,11 @@ class Client:
         ValueError: A value is out of range.
     """
 
-    _supervisor: asyncio.Task[None] | None = None  # of the class too: __del__ runs even if __init__ raised
+    _loop: asyncio.AbstractEventLoop | None = None  # of the class too: __del__ runs even if __init__ raised
 
     def __init__(
         self,
-        endpoint: str,
+        endpoint: str | Iterable[str],
         *,
         timeout: float = 30.0,
         wait_for_ready: bool = True,
@@ -82,7 +77,9 @@ class Client:
         options: SocketOptions | None = None,
         context: Context | None = None,
     ) -> None:
-        self._endpoint = check_connect(endpoint)
+        self._endpoints = tuple(check_connect(one) for one in endpoints_of(endpoint))
+        if not self._endpoints:
+            raise UsageError("a Client needs at least one endpoint to connect to")
         numbers = {"max_in_flight": max_in_flight, "window_bytes": window_bytes, "backlog_bytes": backlog_bytes}
         for what, value in numbers.items():
             if value != int(value) or not 0 < value < 2**53:
@@ -90,69 +87,64 @@ class Client:
         if not timeout > 0:
             raise ValueError(f"timeout is a number of seconds above 0; got {timeout!r}")
         self._timeout = timeout
-        self._wait_for_ready = wait_for_ready
-        self._settings = LinkSettings(
+        link = LinkSettings(
             name=name or process_name(),
             window_bytes=window_bytes,
             options=(options or SocketOptions()).with_queues(QUEUE_MESSAGES),
             heartbeat=heartbeat,
         )
-        self._max_in_flight = max_in_flight
-        self._backlog_bytes = backlog_bytes
+        settings = ChannelSettings(link=link, max_calls=max_in_flight, backlog_bytes=backlog_bytes)
+        self._notices = Notices(_log)
+        self._pool = Pool(self._endpoints, settings, self._notices, wait_for_ready=wait_for_ready)
         self._given_context = context
         self._context: Context | None = None
-        self._notices = Notices(_log)
-        self._decoders: dict[Any, Decoder] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._decoders = Decoders(Decoder)
+        self._item_decoders = Decoders(ItemDecoder)
         self._thread = 0
-        self._current: Connection | None = None  # the newest, whatever its phase
-        self._usable: Connection | None = None  # the one that takes calls now
-        self._leaving: set[Connection] = set()  # draining, while a newer one takes over
-        self._watchers: WeakSet[StateChanges] = WeakSet()
         self._ended = asyncio.Event()
-        self._changed: asyncio.Event | None = None
-        self._state = ClientState.CONNECTING
         self._calls = 0
-        self._sessions = 0
-        self._waiting = 0
 
     def __repr__(self) -> str:
-        return f"<aiozpat.Client of {self._endpoint}, {self._state.value}>"
+        return f"<aiozpat.Client of {', '.join(self._endpoints)}, {self.state.value}>"
 
     def __del__(self) -> None:
-        if self._supervisor is not None and self._state is not ClientState.CLOSED:
+        if self._loop is not None and self.state is not ClientState.CLOSED:
             warnings.warn(f"{self!r} was left open; use `async with`", ResourceWarning, source=self, stacklevel=1)
 
     @property
     def endpoint(self) -> str:
-        """The server's endpoint."""
-        return self._endpoint
+        """The server's endpoint; the first of `endpoints`."""
+        return self._endpoints[0]
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The servers' endpoints."""
+        return self._endpoints
 
     @property
     def state(self) -> ClientState:
         """Whether calls can be sent now."""
-        return self._state
+        return self._pool.state
 
     def state_changes(self) -> StateChanges:
         """An async iterator that gives the state now, then each change; it ends when the client is closed."""
-        return StateChanges(self._state, self._watchers)
+        return StateChanges(self._pool.state, self._pool.watchers)
 
     # Life
 
     async def __aenter__(self) -> Self:
-        if self._supervisor is not None:
+        if self._loop is not None:
             raise UsageError("this Client was entered before; make a new one")
         self._loop = asyncio.get_running_loop()
         self._thread = get_ident()
-        self._changed = asyncio.Event()
         self._context = self._given_context or Context.current()
         self._context.hold()
         try:
-            connection = self._connect(self._context)
+            self._pool.open(self._context)
         except BaseException:
+            self._loop = None
             await self._context.release()
             raise
-        self._supervisor = asyncio.create_task(self._supervise(connection), name=f"supervisor of {self!r}")
         return self
 
     async def __aexit__(
@@ -162,88 +154,21 @@ class Client:
 
     async def close(self) -> None:
         """Say goodbye to the server and close; calls in flight end with `Unavailable`. Closing twice is harmless."""
-        supervisor, context = self._supervisor, self._context
-        if supervisor is None or context is None:
+        context = self._context
+        if context is None:
             return
         if asyncio.get_running_loop() is not self._loop:
             raise UsageError(f"{self!r} belongs to another event loop; close it there")
-        if self._state is ClientState.CLOSED:
+        if self.state is ClientState.CLOSED:
             await self._ended.wait()
             return
-        self._usable = None
-        self._set_state(ClientState.CLOSED)
-        supervisor.cancel()
         try:
-            await asyncio.wait({supervisor})
-            await asyncio.gather(*(connection.leave(_GOODBYE) for connection in self._connections()))
+            await self._pool.close()
         finally:
-            for connection in self._connections():
-                connection.end(Unavailable("this client was closed"))
             try:
                 await context.release()
             finally:
                 self._ended.set()
-
-    def _connections(self) -> set[Connection]:
-        return self._leaving if self._current is None else {*self._leaving, self._current}
-
-    def _connect(self, context: Context) -> Connection:
-        self._sessions += 1
-        self._current = Connection(
-            context,
-            self._endpoint,
-            self._settings,
-            max_calls=self._max_in_flight,
-            backlog_bytes=self._backlog_bytes,
-            notices=self._notices,
-            on_phase=self._on_phase,
-        )
-        return self._current
-
-    async def _supervise(self, connection: Connection) -> None:
-        """Open a session after the other, for as long as the client lives."""
-        if self._context is None or self._changed is None:
-            return
-        pause = _PAUSE_LEAST
-        while True:
-            opened = _monotonic()
-            while connection.phase in (Phase.CONNECTING, Phase.READY):
-                await self._changed.wait()
-            # Jitter: a server that returns should not meet all its clients at one moment.
-            pause = min(pause * 2, _PAUSE_MOST) if _monotonic() - opened < _PAUSE_MOST else _PAUSE_LEAST
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - not for secrets
-            try:
-                connection = self._connect(self._context)
-            except AiozpatError as error:
-                self._notices.note("no socket", str(error))
-
-    def _on_phase(self, connection: Connection) -> None:
-        """A session came about, is to be left, or has ended."""
-        if connection.phase is Phase.READY:
-            self._usable = connection
-            self._set_state(ClientState.READY)
-            return
-        if self._usable is connection:
-            self._usable = None
-        if connection.phase is Phase.DRAINING:
-            self._leaving.add(connection)
-            self._set_state(ClientState.DRAINING)
-        else:
-            self._leaving.discard(connection)
-            if self._usable is None:
-                self._set_state(ClientState.CONNECTING)
-
-    def _set_state(self, state: ClientState) -> None:
-        if self._state is ClientState.CLOSED:
-            return
-        if state is not self._state:
-            _log.debug("client of %s: %s -> %s", self._endpoint, self._state.value, state.value)
-            self._state = state
-            for watcher in tuple(self._watchers):
-                watcher.put(state)
-        if self._changed is not None:
-            self._changed.set()
-            self._changed.clear()
 
     async def ready(self, timeout: float | None = None) -> None:
         """Wait for a connection.
@@ -256,9 +181,7 @@ class Client:
             Unimplemented: The server speaks no version of the protocol that this client does.
             Closed: The client is closed.
         """
-        self._check_usable()
-        if self._usable is None:
-            await self._connection(_monotonic() + (self._timeout if timeout is None else timeout), wait=True)
+        await self._connection(_monotonic() + (self._timeout if timeout is None else timeout), wait=True)
 
     # Calls
 
@@ -336,11 +259,11 @@ class Client:
             values = _by_name(args, params)
         try:
             decoder = self._decoders[result_type]
-        except (KeyError, TypeError):
-            decoder = self._new_decoder(result_type)
+        except TypeError:
+            decoder = self._decoders.of(result_type)
         try:
             while True:
-                connection = self._usable
+                connection = self._pool.usable
                 if connection is None or get_ident() != self._thread:
                     connection = await self._connection(deadline, wait_for_ready)
                     now = _monotonic()
@@ -354,14 +277,157 @@ class Client:
                     connection.abandon(pending)
                     raise
                 except NeverRan as signal:
-                    await self._after(signal, wait_for_ready)
+                    await self._pool.after(signal, wait_for_ready)
                     now = _monotonic()
         except RpcError as error:
             error.from_call = True
+            if isinstance(error, InvalidArgument) and source_of(values)[1] is not None:
+                # It could not be encoded: found out here, it costs other calls nothing.
+                opened = self._opened(
+                    method,
+                    values,
+                    timeout=self._timeout if timeout is None else timeout,
+                    idle_timeout=None,
+                    window=0,
+                    item_type=Any,
+                    result_type=result_type,
+                    metadata=metadata,
+                    wait_for_ready=wait_for_ready,
+                )
+                async with Conversation[Any, Any](self._pool, opened) as conversation:
+                    return await conversation.result()
             raise
         except RuntimeError:
             self._check_usable()  # asyncio's own words for a wrong loop don't say what to do
             raise
+
+    def stream(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        params: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        idle_timeout: float | None = None,
+        window: int = _WINDOW,
+        item_type: Any = Any,
+        metadata: Mapping[str, str] | None = None,
+        wait_for_ready: bool | None = None,
+    ) -> Stream[Any]:
+        """Call a method that streams its replies.
+
+        The items are read in a block: `async with client.stream("calc.count", 3) as numbers: async for n in numbers:`.
+        Leaving it ends the call on the server too.
+
+        Args:
+            method: The full name.
+            args: The params by position. An async iterator among them is sent item by item, in the place of the
+                parameter that takes a stream; leaving the block closes it.
+            params: The params by name, instead of `args`.
+            timeout: Seconds for all of it; by default there is no limit, except a calling handler's deadline.
+            idle_timeout: Seconds to wait for the next item at most, here and in the handler that waits for one of ours;
+                the client's own `timeout` by default.
+            window: Items that the server may be ahead of who reads them, 1 to 65,536 (of more than 4 KiB, one counts
+                for several).
+            item_type: What to decode each item into; by default whatever MessagePack gives.
+            metadata: As for `call`.
+            wait_for_ready: As for `call`.
+
+        Returns:
+            The stream. Entering its block and reading from it raise what `call` raises, and `DeadlineExceeded` where
+            no item came within `idle_timeout`.
+        """
+        opened = self._opened(
+            method,
+            args if params is None else _by_name(args, params),
+            timeout=timeout,
+            idle_timeout=idle_timeout,
+            window=_checked(window),
+            item_type=item_type,
+            result_type=Any,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+        )
+        return Stream(self._pool, opened)
+
+    def open(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        params: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        idle_timeout: float | None = None,
+        window: int = _WINDOW,
+        item_type: Any = Any,
+        result_type: Any = Any,
+        metadata: Mapping[str, str] | None = None,
+        wait_for_ready: bool | None = None,
+    ) -> Conversation[Any, Any]:
+        """Call a method that takes a stream, and send its items one by one, reading the replies meanwhile.
+
+        `async with client.open("chat.talk") as talk: await talk.send("hello"); answer = await anext(talk)`. For a
+        method that gives one result, `await talk.end()` and `await talk.result()`.
+
+        Args:
+            method: The full name.
+            args: The params by position, without the one that takes the stream.
+            params: The params by name, instead of `args`.
+            timeout: As for `stream`.
+            idle_timeout: As for `stream`.
+            window: As for `stream`.
+            item_type: What to decode each item of the answer into.
+            result_type: What to decode the result into, of a method that gives one.
+            metadata: As for `call`.
+            wait_for_ready: As for `call`.
+
+        Returns:
+            The conversation, a block as for `stream`.
+        """
+        opened = self._opened(
+            method,
+            args if params is None else _by_name(args, params),
+            timeout=timeout,
+            idle_timeout=idle_timeout,
+            window=_checked(window),
+            item_type=item_type,
+            result_type=result_type,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+        )
+        if opened.source is not None:
+            raise UsageError(f"open({method!r}) sends items by send(); give an async iterator to stream() or call()")
+        return Conversation(self._pool, dataclasses.replace(opened, sends=True))
+
+    def _opened(
+        self,
+        method: str,
+        values: Any,
+        *,
+        timeout: float | None,
+        idle_timeout: float | None,
+        window: int,
+        item_type: Any,
+        result_type: Any,
+        metadata: Mapping[str, str] | None,
+        wait_for_ready: bool | None,
+    ) -> Opened:
+        """What a stream is opened with."""
+        self._check_usable()
+        rest, source = source_of(values)
+        return Opened(
+            method=method,
+            params=rest,
+            source=source,
+            sends=source is not None,
+            window=window,
+            timeout=math.inf if timeout is None else timeout,
+            idle=self._timeout if idle_timeout is None else idle_timeout,
+            items=self._item_decoders.of(item_type),
+            result=self._decoders.of(result_type),
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+        )
 
     async def notify(
         self,
@@ -395,7 +461,7 @@ class Client:
         if job is not None:
             deadline = min(deadline, job.deadline)
         values: Any = args if params is None else _by_name(args, params)
-        connection = self._usable
+        connection = self._pool.usable
         if connection is None or get_ident() != self._thread:
             connection = await self._connection(deadline, wait_for_ready)
         left = deadline - _monotonic()
@@ -407,7 +473,7 @@ class Client:
         self._calls += 1
 
     def _check_usable(self) -> None:
-        if self._state is ClientState.CLOSED:
+        if self.state is ClientState.CLOSED:
             raise Closed(f"{self!r} is closed")
         if self._loop is None:
             raise UsageError("a Client is used inside `async with Client(...)`")
@@ -417,57 +483,24 @@ class Client:
     async def _connection(self, deadline: float, wait: bool | None) -> Connection:
         """The connection that takes calls, waited for if need be."""
         self._check_usable()
-        wait = self._wait_for_ready if wait is None else wait
-        while self._usable is None:
-            self._check_usable()
-            reason = self._reason()
-            if not wait or isinstance(reason, Unimplemented):
-                raise type(reason)(reason.message)
-            if self._changed is None or self._waiting >= self._max_in_flight:
-                raise ResourceExhausted(f"{self._waiting} calls wait for a connection to {self._endpoint}")
-            self._waiting += 1
-            try:
-                async with asyncio.timeout(max(0.0, deadline - _monotonic())):
-                    await self._changed.wait()
-            except TimeoutError:
-                raise DeadlineExceeded(f"no connection in time: {self._reason().message}") from None
-            finally:
-                self._waiting -= 1
-        return self._usable
-
-    def _reason(self) -> RpcError:
-        """Why there is no connection now."""
-        return self._current.reason if self._current is not None else Unavailable(f"not connected to {self._endpoint}")
-
-    async def _after(self, signal: NeverRan, wait: bool | None) -> None:
-        """A call did not run: let it wait for the next session, or give up."""
-        if self._state is ClientState.CLOSED or not (self._wait_for_ready if wait is None else wait):
-            raise signal.reason
-        await asyncio.sleep(0)  # a server that refuses at once must not make this a busy loop
-
-    def _new_decoder(self, result_type: Any) -> Decoder:
-        try:
-            decoder = Decoder(result_type)
-        except (TypeError, ValueError, NotImplementedError) as error:
-            raise UsageError(f"result_type={result_type!r} can't be decoded: {error}") from error
-        try:
-            if len(self._decoders) >= _DECODERS:
-                self._decoders.clear()
-            self._decoders[result_type] = decoder
-        except TypeError:
-            _log.debug("result_type %r is not hashable, so its decoder is made anew each time", result_type)
-        return decoder
+        return await self._pool.connection(deadline, wait)
 
     def statistics(self) -> ClientStatistics:
         """A snapshot of what it has done and is doing."""
-        connections = self._connections()
+        connections = self._pool.connections
         return ClientStatistics(
-            in_flight=sum(len(connection.calls) for connection in connections) + self._waiting,
-            calls=self._calls,
-            sessions=self._sessions,
+            in_flight=sum(len(connection.calls) for connection in connections) + self._pool.waiting,
+            calls=self._calls + self._pool.streams,
+            sessions=self._pool.sessions,
             waiting_bytes=sum(connection.outbox.nbytes for connection in connections),
             notices=MappingProxyType(self._notices.counts()),
         )
+
+
+def _checked(window: int) -> int:
+    if window != int(window) or not 0 < window <= MAX_WINDOW:
+        raise ValueError(f"window is a whole number from 1 to {MAX_WINDOW}; got {window!r}")
+    return window
 
 
 def _by_name(args: tuple[Any, ...], params: Mapping[str, Any]) -> dict[str, Any]:

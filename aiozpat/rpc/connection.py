@@ -15,11 +15,12 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any, NoReturn
 
 import msgspec
 
-from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Decoder, extract, is_large
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Decoder, ItemDecoder, extract, is_large
 from aiozpat.errors import (
     DeadlineExceeded,
     Internal,
@@ -34,21 +35,27 @@ from aiozpat.errors import (
 )
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.calls import next_scan, scan
+from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.liveness import Liveness, Verdict
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import (
     BUFFER_LIMIT,
     BYE,
     CANCEL,
+    END,
     HEADER_LIMIT,
     PING,
     REQUEST,
     Ack,
     Buffer,
     Bye,
+    Credit,
+    End,
     Error,
     Goaway,
     Hello,
+    Item,
+    Opening,
     Ping,
     Pong,
     Record,
@@ -61,8 +68,9 @@ from aiozpat.protocol.records import (
     split,
     split_timeless,
 )
+from aiozpat.rpc.flows import Inbound, Outbound, release
 from aiozpat.rpc.pending import FAILURES, NeverRan, Pending, Phase, failure
-from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, window_of
+from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, stream_window_of, window_of
 from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, SocketKind
 
 _log = logging.getLogger("aiozpat.client")
@@ -85,7 +93,7 @@ class Connection:
         max_calls: How many calls may be in flight.
         backlog_bytes: How many bytes of calls may wait to be sent.
         notices: Where losses are counted.
-        on_phase: Called at each change of `phase`.
+        on_phase: Called at each change of `phase` and of `suspect`.
     """
 
     def __init__(
@@ -101,6 +109,7 @@ class Connection:
     ) -> None:
         self.endpoint = endpoint
         self.phase = Phase.CONNECTING
+        self.suspect = False  # the server is late with its pongs: calls better go elsewhere, if there is an elsewhere
         self.reason: RpcError = Unavailable(f"not connected to {endpoint} yet")
         self.calls: dict[int, Pending] = {}
         self.outbox = Outbox(settings.window_bytes)
@@ -116,7 +125,9 @@ class Connection:
         self._session = os.urandom(16)
         self._last_id = 0
         self._token = 0
-        self._peer_buffer_bytes = 0
+        self.peer_buffer_bytes = 0
+        self.held: list[Outbound] = []  # streams that wait until less waits to be sent
+        self._stream_credit = 0  # that each stream to the server begins with
         self._flushing = False
         self._blocked = False  # the socket took no more
         self._goodbye: asyncio.Future[None] | None = None
@@ -161,7 +172,7 @@ class Connection:
         calls = self.calls
         in_flight = len(calls) + 1
         if in_flight > self._max_calls:
-            raise ResourceExhausted(f"{len(calls)} calls of this client are in flight (max_in_flight)")
+            self._too_many()
         self._last_id = key = self._last_id + 1
         self._put(key, key, method, params, timeout, metadata)
         call = calls[key] = Pending(key, self._create_future(), deadline, decoder, method)
@@ -175,6 +186,53 @@ class Connection:
             self._call_soon(self._flush, context=self._variables)
         return call
 
+    def open(
+        self,
+        method: str,
+        params: Any,
+        deadline: float,
+        decoder: Decoder,
+        metadata: Mapping[str, str] | None,
+        opening: Opening,
+        items: ItemDecoder,
+    ) -> Pending:
+        """Send a call with streams; its future gets the result, None where the answer was a stream, or the error.
+
+        Raises:
+            DeadlineExceeded: The time for it is over.
+            InvalidArgument, ResourceExhausted: As for `start`.
+        """
+        timeout = deadline - _monotonic()
+        if not timeout > 0:
+            raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
+        if len(self.calls) >= self._max_calls:
+            self._too_many()
+        self._last_id = key = self._last_id + 1
+        self._put(key, key, method, params, timeout, metadata, opening)
+        call = self.calls[key] = Pending(key, self._create_future(), deadline, decoder, method)
+        call.inbound = Inbound(
+            self,
+            key,
+            opening.credit,
+            items,
+            method,
+            idle=opening.idle * 0.001,
+            wrong=Internal,
+            on_wrong=partial(self.abandon, call),
+        )
+        call.outbound = Outbound(self, SendFlow(key, self._stream_credit), method)
+        call.future.add_done_callback(partial(_close, call))
+        if deadline < self._next_scan:
+            self._arm(deadline)
+        self._later()
+        return call
+
+    def end_items(self, call: Pending) -> None:
+        """Say that no more items come from this side."""
+        if self.calls.get(call.id) is call:
+            self.outbox.append(encode((END, call.id)))
+            self._later()
+
     def notify(self, method: str, params: Any, timeout: float, metadata: Mapping[str, str] | None) -> None:
         """Send a call that wants no answer."""
         self._last_id += 1
@@ -182,7 +240,14 @@ class Connection:
         self._later()
 
     def _put(
-        self, key: int, wire_id: int, method: str, params: Any, timeout: float, metadata: Mapping[str, str] | None
+        self,
+        key: int,
+        wire_id: int,
+        method: str,
+        params: Any,
+        timeout: float,
+        metadata: Mapping[str, str] | None,
+        opening: Opening | None = None,
     ) -> None:
         """Encode a call and queue it: what is wrong with it reaches its caller, and later changes do no harm."""
         buffers: Sequence[Buffer] = ()
@@ -194,10 +259,11 @@ class Connection:
         if type(method) is not str:
             raise InvalidArgument(f"a method's name is text such as 'calc.add'; got {method!r}")
         try:
-            if metadata is None:
+            if metadata is None and opening is None:
                 record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params))
             else:
-                record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, _checked(metadata)))
+                more = (None if metadata is None else _checked(metadata), opening)
+                record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *more))
         except ENCODE_ERRORS as error:
             raise InvalidArgument(f"{method}: the params can't be encoded: {error}") from error
         outbox = self.outbox
@@ -209,6 +275,9 @@ class Connection:
         else:
             outbox.entries[key] = record
             outbox.nbytes = nbytes + len(record)
+
+    def _too_many(self) -> NoReturn:
+        raise ResourceExhausted(f"{len(self.calls)} calls of this client are in flight (max_in_flight)")
 
     def _too_much(self, method: str, nbytes: int) -> NoReturn:
         if nbytes > _RECORD_LIMIT:
@@ -227,7 +296,7 @@ class Connection:
         else:
             extracted = {name: extract(value, buffers) for name, value in params.items()}
         largest = max(map(len, buffers))
-        most = self._peer_buffer_bytes
+        most = self.peer_buffer_bytes
         if largest > most:
             raise ResourceExhausted(f"a param of {largest} bytes; {self.endpoint} takes up to {most}")
         return extracted, buffers
@@ -236,6 +305,17 @@ class Connection:
         """The caller waits no more: take the call back, or tell the server if it has left."""
         if self.calls.pop(call.id, None) is not None:
             self._withdraw(call.id)
+
+    def abandon_threadsafe(self, call: Pending) -> None:
+        """`abandon`, from whichever thread collects garbage."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.abandon, call)
+
+    def fail(self, call: Pending, error: BaseException) -> None:
+        """End a call with streams from this side."""
+        self.abandon(call)
+        self._settle_call(call, error)
+        call.close(error)
 
     def _withdraw(self, key: int) -> None:
         if not self.outbox.remove(key) and self.phase is not Phase.ENDED:
@@ -271,6 +351,15 @@ class Connection:
 
     # What leaves
 
+    def post(self) -> None:
+        """Something was put into the outbox: send it in a moment, with what else there is by then."""
+        self._later()
+
+    def push(self) -> None:
+        """Enough for a message was: send it now."""
+        self._later()  # which also looks at EVENTS
+        self._send()
+
     def _later(self) -> None:
         if not self._flushing:
             self._flushing = True
@@ -279,6 +368,11 @@ class Connection:
     def _flush(self) -> None:
         """Send what the server's window and the socket allow; an ack or room for more brings us back."""
         self._flushing = False
+        self._send()
+        if not self.socket.closed:
+            self.socket.settle()
+
+    def _send(self) -> None:
         socket, outbox = self.socket, self.outbox
         if socket.closed or self._blocked or self.phase is Phase.CONNECTING:
             return
@@ -288,9 +382,10 @@ class Connection:
                 self._blocked = True
                 break
             outbox.commit(len(header) + sum(map(len, buffers)))
+            if self.held:
+                release(self)
             if not outbox.pending:
                 break
-        socket.settle()
 
     def _on_writable(self) -> None:
         self._blocked = False
@@ -343,13 +438,16 @@ class Connection:
         calls = self.calls
         taken = 0
         for record in records:
-            if type(record) is Reply:
+            if type(record) is Reply or type(record) is Item:
                 own: Sequence[memoryview] = ()
                 if record.buffers:
                     own = buffers[taken : taken + record.buffers]
                     taken += len(own)
                     if len(own) != record.buffers:
                         raise ProtocolError("a record announces more buffers than its message brought")
+                if isinstance(record, Item):  # `is` narrows a union for us, not for mypy
+                    self._on_item(record, own)
+                    continue
                 call = calls.pop(record.id, None)
                 if call is None:
                     self._notices.note("late reply", f"{self.endpoint} answered call {record.id} after its end")
@@ -367,9 +465,35 @@ class Connection:
         if taken != len(buffers):
             raise ProtocolError(f"a message brought {len(buffers)} buffers, its records announced {taken}")
 
+    def _on_item(self, record: Item, buffers: Sequence[memoryview]) -> None:
+        call = self.calls.get(record.id)
+        if call is None:
+            self._notices.count("late item")  # sent before the other side knew of the end
+        elif call.inbound is None:
+            raise ProtocolError(f"items for call {record.id}, which is no stream")
+        else:
+            call.inbound.feed(record, buffers)
+
+    def _on_end(self, record: End) -> None:
+        call = self.calls.pop(record.id, None)
+        if call is not None and not call.future.done():
+            call.future.set_result(None)
+
+    def _on_credit(self, record: Credit) -> None:
+        call = self.calls.get(record.id)
+        if call is None:
+            return  # it was on its way when the call ended
+        if call.outbound is None:
+            raise ProtocolError(f"credit for call {record.id}, which is no stream")
+        call.outbound.grant(record.units)
+
     def _on_other(self, record: Record) -> None:
         kind = type(record)
-        if kind is Error:
+        if isinstance(record, End):
+            self._on_end(record)
+        elif isinstance(record, Credit):
+            self._on_credit(record)
+        elif kind is Error:
             self._on_error(record)  # type: ignore[arg-type]  # `kind is` narrows for us, not for mypy
         elif kind is Refused:
             self._on_refused(record)  # type: ignore[arg-type]  # as above
@@ -420,7 +544,8 @@ class Connection:
         if self.phase is not Phase.CONNECTING or hello.session != self._session:
             return
         self.outbox.resize(window_of(hello.limits, self._settings.window_bytes))
-        self._peer_buffer_bytes = buffer_of(hello.limits)
+        self.peer_buffer_bytes = buffer_of(hello.limits)
+        self._stream_credit = stream_window_of(hello.limits)
         self._enter(Phase.READY)
 
     def _on_reset(self, reset: Reset) -> None:
@@ -470,6 +595,10 @@ class Connection:
             self._notices.note("server lost", f"{self.endpoint}: no word for {MISSES} heartbeats")
             self.end(Unavailable(f"{self.endpoint} has not said a word for {MISSES} heartbeats"))
             return
+        late = self._liveness.late(_monotonic())
+        if late is not self.suspect:
+            self.suspect = late
+            self._on_phase(self)
         if verdict is Verdict.PING and self.phase is not Phase.CONNECTING:
             self._token += 1
             self.outbox.control(encode((PING, self._token)))
@@ -512,13 +641,18 @@ class Connection:
         if self.phase in (Phase.READY, Phase.DRAINING):
             self._goodbye = self._loop.create_future()
             deadline = _monotonic() + timeout
-            while self.outbox.entries and not self._goodbye.done() and _monotonic() < deadline:
+            while self.outbox.waiting and not self._goodbye.done() and _monotonic() < deadline:
                 self._flush()
                 await asyncio.wait({self._goodbye}, timeout=0.01)
             self.outbox.control(encode((BYE, "")))
             self._flush()
             await asyncio.wait({self._goodbye}, timeout=max(0.0, deadline - _monotonic()))
         self.end(Unavailable("this client was closed"))
+
+
+def _close(call: Pending, future: asyncio.Future[Any]) -> None:
+    """A call with streams is over."""
+    call.close(None if future.cancelled() else future.exception())
 
 
 def _checked(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ import msgspec
 from aiozpat.errors import UsageError
 
 if TYPE_CHECKING:
+    from aiozpat.rpc.flows import Inbound, Outbound
     from aiozpat.rpc.route import Route
     from aiozpat.rpc.session import Session
 
@@ -30,6 +31,8 @@ class Job(msgspec.Struct, gc=False, eq=False):
     started: bool = False
     answered: bool = False  # the caller has its answer, or wants none any more
     task: asyncio.Task[None] | None = None
+    inbound: Inbound[Any] | None = None  # items from the client
+    outbound: Outbound | None = None  # items to the client
 
 
 current_job: ContextVar[Job | None] = ContextVar("aiozpat_current_job", default=None)

@@ -18,6 +18,7 @@ import anyio.to_thread
 from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, extract, is_large
 from aiozpat.errors import (
     Cancelled,
+    Closed,
     DeadlineExceeded,
     Internal,
     ProtocolError,
@@ -29,20 +30,26 @@ from aiozpat.observability.notices import Notices
 from aiozpat.protocol.admission import Decision, Gate
 from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.records import (
+    END,
     REFUSED,
     REPLY,
     Buffer,
     Cancel,
+    Credit,
+    End,
+    Item,
     Record,
     Request,
     encode,
 )
 from aiozpat.rpc.current import Job, current_job
 from aiozpat.rpc.failures import RECORD_BYTES, error_record, internal, unimplemented
+from aiozpat.rpc.flows import Outbound, pump
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.route import Route, positional
 from aiozpat.rpc.service import Method, Service
 from aiozpat.rpc.session import Session
+from aiozpat.rpc.streaming import attach, take
 
 _log = logging.getLogger("aiozpat.server")
 _EAGER = sys.version_info >= (3, 12)  # a handler that never suspends then ends inside its task's constructor
@@ -139,6 +146,7 @@ class Executor:
                 or route is None
                 or route.gate is not None
                 or record.buffers
+                or record.opening is not None
                 or gate.running >= gate.max_concurrency
                 or len(calls) >= most
                 or cancelled
@@ -171,21 +179,33 @@ class Executor:
         taken = 0
         cancelled: set[int] = set()
         for record in records:
-            if type(record) is not Request:
+            if not isinstance(record, (Request, Item)):
                 self._other(session, record, cancelled)
                 continue
             if record.buffers < 0:
                 raise ProtocolError("a record announces a negative number of buffers")
             own = buffers[taken : taken + record.buffers]
             taken += record.buffers
-            if not session.ending:
+            if session.ending:
+                continue
+            if type(record) is Request:
                 self._request(session, record, own, now, cancelled)
+            else:
+                self._other(session, record, cancelled, own)
         if taken != len(buffers):
             raise ProtocolError(f"a message brought {len(buffers)} buffers, its records announced {taken}")
 
-    def _other(self, session: Session, record: Record, cancelled: set[int]) -> bool:
+    def _other(self, session: Session, record: Record, cancelled: set[int], buffers: Sequence[memoryview] = ()) -> bool:
         """Take a record that is no request; True if that was the session's end."""
-        if type(record) is not Cancel:
+        if isinstance(record, (Item, Credit, End)):
+            if (job := session.calls.get(record.id)) is None:  # the call has ended meanwhile
+                if type(record) is Item:
+                    self._notices.count("late item")
+            elif type(record) is Item and record.buffers != len(buffers):
+                raise ProtocolError("a record announces more buffers than its message brought")
+            else:
+                take(job, record, buffers)
+        elif type(record) is not Cancel:
             self._control(session, record)
         elif (job := session.calls.get(record.id)) is not None:
             self.cancel(job)
@@ -212,10 +232,13 @@ class Executor:
             raise ProtocolError(f"call {key} is in flight already")
         try:
             args = route.decode(request.params, buffers)
+            job = Job(session, key, route, args, now + request.timeout * 0.001, request.metadata)
+            if route.streams or request.opening is not None:
+                attach(job, request.opening, self._limits.stream_window)
         except RpcError as error:
             self._answer_error(session, key, error)
             return
-        self._queue(Job(session, key, route, args, now + request.timeout * 0.001, request.metadata))
+        self._queue(job)
 
     def _turn_away(self, session: Session, key: int, method: str) -> None:
         if self.refusing is not None:
@@ -267,13 +290,15 @@ class Executor:
     def _start(self, job: Job) -> None:
         if job.answered:
             self._release(job)
-        elif _EAGER:
-            task = Task(self._run(job), loop=self._loop, name=job.route.name, eager_start=True)  # type: ignore[call-arg]  # 3.12
+            return
+        run = self._run_with_streams if job.route.streams else self._run
+        if _EAGER:
+            task = Task(run(job), loop=self._loop, name=job.route.name, eager_start=True)  # type: ignore[call-arg]  # 3.12
             if not task.done():
                 job.task = task
                 self._enlist(job)
         else:
-            job.task = Task(self._run(job), loop=self._loop, name=job.route.name)
+            job.task = Task(run(job), loop=self._loop, name=job.route.name)
             self._enlist(job)
 
     async def _run(self, job: Job) -> None:
@@ -320,6 +345,37 @@ class Executor:
                     job.session.calls.pop(job.key, None)
             else:
                 self._release(job)
+
+    async def _run_with_streams(self, job: Job) -> None:
+        """One call that sends or takes a stream, in its own task."""
+        try:
+            if job.outbound is None:
+                await self._run(job)
+            else:
+                await self._run_stream(job, job.outbound)
+        finally:
+            if job.inbound is not None:
+                job.inbound.finish(Closed(f"the call of {job.route.name} has ended"))
+
+    async def _run_stream(self, job: Job, outbound: Outbound) -> None:
+        """One call whose answer is a stream."""
+        if job.answered:
+            self._release(job)
+            return
+        job.started = True
+        current_job.set(job)
+        job.route.calls += 1
+        try:
+            await pump(job.route.call(*job.args), outbound)
+            if not job.answered:
+                self._put(job.session, job.key, encode((END, job.key)))
+        except BaseException as error:
+            self._fail(job, error)
+            if not isinstance(error, (Exception, asyncio.CancelledError)):
+                raise
+        finally:
+            outbound.end()
+            self._release(job)
 
     def _release(self, job: Job) -> None:
         """A call has ended: out of the tables, its places to the next ones."""
@@ -403,6 +459,7 @@ class Executor:
         if key < 0:
             self._notices.count("notification failed")
         elif not session.ending:
+            session.outbox.seal()  # the items of a stream precede its end
             session.outbox.add(key, record)
             self._post(session)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from aiozpat.protocol.flow import MAX_WINDOW
+
 MIB = 1024 * 1024
 
 
@@ -23,6 +25,8 @@ class Limits:
         window_bytes: Bytes sent to a client beyond what it has acknowledged; then its replies wait here.
         backlog_bytes: Bytes of replies that may wait here for one client; a reply past it becomes
             `ResourceExhausted`.
+        stream_window: Items that a client may be ahead of a handler that takes a stream (of more than 4 KiB, one counts
+            for several).
         slow_peer_seconds: How long a client may take nothing of what waits for it before it is dropped.
 
     Raises:
@@ -36,6 +40,7 @@ class Limits:
     max_threads: int = 40
     window_bytes: int = 8 * MIB
     backlog_bytes: int = 16 * MIB
+    stream_window: int = 256
     slow_peer_seconds: float = 10.0
 
     def __post_init__(self) -> None:
@@ -43,3 +48,5 @@ class Limits:
             value = getattr(self, field.name)
             if not value > 0 and not (field.name == "max_queued" and value == 0):
                 raise ValueError(f"Limits.{field.name} is a positive number; got {value!r}")
+        if self.stream_window > MAX_WINDOW:
+            raise ValueError(f"Limits.stream_window is {MAX_WINDOW} at most; got {self.stream_window}")

@@ -36,6 +36,7 @@ from aiozpat.protocol.records import (
     split_timeless,
 )
 from aiozpat.rpc.executor import FLUSH_AT, Executor
+from aiozpat.rpc.flows import release
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.session import Session
 from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, window_of
@@ -188,6 +189,7 @@ class Listener:
         else:
             now = _monotonic()
             session = Session(
+                self,
                 identity,
                 f"{hello.name[:100]}/{hello.session[:4].hex()}",
                 fd,
@@ -293,6 +295,12 @@ class Listener:
         elif len(session.outbox) >= FLUSH_AT and not session.blocked:
             self._send(session)
 
+    def push(self, session: Session) -> None:
+        """Enough for a message was put into this session's outbox."""
+        self.post(session)
+        if not session.blocked:
+            self._send(session)
+
     def _mark(self, session: Session) -> None:
         if not session.dirty:
             session.dirty = True
@@ -324,7 +332,7 @@ class Listener:
         for _ in range(_SENDS):
             message = outbox.peek()
             if message is None:  # nothing, or nothing that the window lets through
-                if outbox.entries:
+                if outbox.waiting:
                     session.stuck_since = session.stuck_since or _monotonic()
                 return
             header, buffers = message
@@ -342,6 +350,8 @@ class Listener:
             outbox.commit(len(header) + sum(map(len, buffers)))
             if outbox.taken:
                 session.stuck_since = None
+            if session.held:
+                release(session)
             if not outbox.pending:
                 return
         self._next_turn.append(session)
@@ -373,7 +383,7 @@ class Listener:
     async def bye(self, reason: str, timeout: float) -> None:
         """Say that nothing more will come, and wait for the clients' answers, so that they have read everything."""
         deadline = _monotonic() + timeout
-        while any(s.outbox.entries for s in self.sessions.values()) and _monotonic() < deadline:
+        while any(s.outbox.waiting for s in self.sessions.values()) and _monotonic() < deadline:
             await self._wait_for(0.01)
         for session in self.sessions.values():
             session.ending = True

@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 
 from aiozpat.codec import Decoder, Raw, loosened, refuse_extension
 from aiozpat.errors import InvalidArgument, UsageError
 
-_KINDS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _astuple = msgspec.structs.astuple
 _POSITION = re.compile(r"\$\[(\d+)\]")
 
@@ -22,20 +21,17 @@ class Params:
 
     Args:
         name: The method's full name, for messages.
-        handler: The function whose annotations say what it takes.
+        parameters: The handler's, with the types that they take as annotations.
 
     Raises:
-        UsageError: A parameter has no annotation, takes any number of values, or has a type that can't be decoded.
+        UsageError: A parameter has a type that can't be decoded.
     """
 
-    __slots__ = ("_array", "_loose", "_map", "_name", "fast", "keyword_only", "names", "positional")
+    __slots__ = ("_array", "_loose", "_map", "_name", "fast", "names")
 
-    def __init__(self, name: str, handler: Callable[..., Any]) -> None:
+    def __init__(self, name: str, parameters: Sequence[inspect.Parameter]) -> None:
         self._name = name
-        parameters = _parameters(name, handler)
         self.names = tuple(parameter.name for parameter in parameters)
-        self.keyword_only = tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
-        self.positional = len(self.names) - len(self.keyword_only)
         try:
             self._array = _decoder(parameters, array_like=True)
             self._map = _decoder(parameters, array_like=False)
@@ -44,7 +40,7 @@ class Params:
         self._loose = {index for index, parameter in enumerate(parameters) if parameter.annotation in (Any, object)}
         self.fast = self._fast(parameters)
 
-    def _fast(self, parameters: list[inspect.Parameter]) -> Callable[[Raw], tuple[Any, ...]]:
+    def _fast(self, parameters: Sequence[inspect.Parameter]) -> Callable[[Raw], tuple[Any, ...]]:
         """What decodes params by position without buffers, as nearly all are; any error sends them through `decode`."""
         if any(parameter.default is not inspect.Parameter.empty for parameter in parameters):
             plain = self._array.plain
@@ -100,22 +96,7 @@ class Params:
         return InvalidArgument(f"{self._name}({', '.join(self.names)}): {text}")
 
 
-def _parameters(name: str, handler: Callable[..., Any]) -> list[inspect.Parameter]:
-    try:
-        hints = get_type_hints(handler, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise UsageError(f"{name}: its annotations can't be resolved: {error}") from error
-    parameters = []
-    for parameter in inspect.signature(handler).parameters.values():
-        if parameter.kind not in _KINDS:
-            raise UsageError(f"{name}: *{parameter.name} can't be typed; name each parameter")
-        if parameter.name not in hints:
-            raise UsageError(f"{name}: parameter {parameter.name!r} has no annotation; the annotation is its schema")
-        parameters.append(parameter.replace(annotation=hints[parameter.name]))
-    return parameters
-
-
-def _decoder(parameters: list[inspect.Parameter], *, array_like: bool) -> Decoder:
+def _decoder(parameters: Sequence[inspect.Parameter], *, array_like: bool) -> Decoder:
     # Names of the struct's own: a parameter may be called like one of Struct's attributes.
     fields = [(f"p{index}", parameter.annotation, _field(parameter)) for index, parameter in enumerate(parameters)]
     return Decoder(msgspec.defstruct("Params", fields, array_like=array_like, forbid_unknown_fields=True, kw_only=True))

@@ -10,6 +10,7 @@ import msgspec
 
 from aiozpat.codec import Decoder
 from aiozpat.errors import RpcError
+from aiozpat.rpc.flows import Inbound, Outbound
 from aiozpat.transport import MonitorEvent, MonitorEventKind
 
 
@@ -38,6 +39,15 @@ class Pending(msgspec.Struct, gc=False, eq=False):
     deadline: float
     decoder: Decoder
     method: str
+    inbound: Inbound[Any] | None = None
+    outbound: Outbound | None = None
+
+    def close(self, error: BaseException | None) -> None:
+        """The call is over, and so are its streams."""
+        if self.inbound is not None:
+            self.inbound.finish(error)
+        if self.outbound is not None:
+            self.outbound.end()
 
 
 FAILURES = {

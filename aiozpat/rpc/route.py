@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
+from aiozpat.codec import ItemDecoder, Raw
 from aiozpat.protocol.admission import Gate
 from aiozpat.rpc.current import Job
 from aiozpat.rpc.service import Method
@@ -18,7 +20,21 @@ class Route:
         call: The coroutine function that takes the params in order: the handler, or what runs it in a thread.
     """
 
-    __slots__ = ("call", "calls", "decode", "errors", "fast", "gate", "in_thread", "name")
+    __slots__ = (
+        "call",
+        "calls",
+        "decode",
+        "errors",
+        "fast",
+        "gate",
+        "in_thread",
+        "items",
+        "name",
+        "replies",
+        "sends",
+        "stream_at",
+        "streams",
+    )
 
     def __init__(self, method: Method, call: Callable[..., Any]) -> None:
         self.name = method.name
@@ -26,6 +42,14 @@ class Route:
         self.fast = method.params.fast
         self.decode = method.params.decode
         self.in_thread = not method.is_async
+        signature = method.signature
+        self.replies = signature.replies
+        self.sends = signature.stream_at is not None
+        self.streams = self.replies or self.sends
+        self.stream_at = signature.stream_at
+        self.items = ItemDecoder(signature.sends) if self.sends else None
+        if self.streams:
+            self.fast = _not_fast
         self.gate: Gate[Job] | None = None
         if method.max_concurrency is not None:
             self.gate = Gate(method.max_concurrency, method.max_queued)
@@ -33,12 +57,18 @@ class Route:
         self.errors = 0
 
 
+def _not_fast(params: Raw) -> Any:
+    """In the place of `fast` where a call needs more than its params: it sends the call the long way."""
+    raise NotImplementedError
+
+
 def positional(method: Method) -> Callable[..., Any]:
-    """The handler as a function of positional arguments alone, keyword-only ones last."""
-    names = method.params.keyword_only
+    """The handler as a function of positional arguments alone, in the order of its signature."""
+    parameters = inspect.signature(method.handler).parameters.values()
+    names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     if not names:
         return method.handler
-    split, handler = method.params.positional, method.handler
+    split, handler = len(parameters) - len(names), method.handler
 
     def call(*values: Any) -> Any:
         return handler(*values[:split], **dict(zip(names, values[split:], strict=True)))

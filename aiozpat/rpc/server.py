@@ -79,6 +79,7 @@ class Server:
             window_bytes=self._limits.window_bytes,
             options=(options or SocketOptions()).with_queues(QUEUE_MESSAGES),
             heartbeat=heartbeat,
+            stream_window=self._limits.stream_window,
         )
         self._grace = grace
         self._send_tracebacks = send_tracebacks

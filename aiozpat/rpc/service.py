@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 
 from aiozpat.errors import UsageError
 from aiozpat.rpc.params import Params
+from aiozpat.rpc.signature import Signature, signature_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +24,7 @@ class Method:
 
     name: str
     handler: Callable[..., Any]
+    signature: Signature
     params: Params
     is_async: bool
     max_concurrency: int | None
@@ -74,8 +76,9 @@ class Service:
     ) -> F | Callable[[F], F]:
         """Register a function as a method; used as a decorator, with or without arguments.
 
-        A coroutine function runs as one task a call; a plain function in a worker thread. The function itself is
-        returned unchanged.
+        A coroutine function runs as one task a call; a plain function in a worker thread. An async generator streams
+        what it yields; a parameter that is an `AsyncIterator[T]` takes a stream from the client. The function itself
+        is returned unchanged.
 
         Args:
             handler: The function; each parameter's annotation is its schema.
@@ -101,13 +104,13 @@ class Service:
             raise UsageError(f"{full}: max_concurrency is at least 1; got {max_concurrency}")
         if max_queued < 0:
             raise UsageError(f"{full}: max_queued is at least 0; got {max_queued}")
-        if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
-            raise UsageError(f"{full} is a generator: streams of replies are not supported in this version")
+        signature = signature_of(full, handler)
         self._methods[short] = Method(
             name=full,
             handler=handler,
-            params=Params(full, handler),
-            is_async=inspect.iscoroutinefunction(handler),
+            signature=signature,
+            params=Params(full, signature.parameters),
+            is_async=signature.replies or inspect.iscoroutinefunction(handler),
             max_concurrency=max_concurrency,
             max_queued=max_queued,
         )

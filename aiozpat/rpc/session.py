@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiozpat.protocol.liveness import Liveness
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.rpc.current import Job
+from aiozpat.rpc.flows import Outbound
+
+if TYPE_CHECKING:
+    from aiozpat.rpc.listener import Listener
 
 
 class Session:
@@ -16,9 +22,11 @@ class Session:
         "dirty",
         "ending",
         "fd",
+        "held",
         "identity",
         "label",
         "last_key",
+        "listener",
         "liveness",
         "outbox",
         "peer_buffer_bytes",
@@ -26,8 +34,16 @@ class Session:
     )
 
     def __init__(
-        self, identity: bytes, label: str, fd: int, outbox: Outbox, liveness: Liveness, peer_buffer_bytes: int
+        self,
+        listener: Listener,
+        identity: bytes,
+        label: str,
+        fd: int,
+        outbox: Outbox,
+        liveness: Liveness,
+        peer_buffer_bytes: int,
     ) -> None:
+        self.listener = listener
         self.identity = identity
         self.label = label
         self.fd = fd
@@ -35,8 +51,17 @@ class Session:
         self.liveness = liveness
         self.peer_buffer_bytes = peer_buffer_bytes
         self.calls: dict[int, Job] = {}
+        self.held: list[Outbound] = []  # streams that wait until less waits to be sent
         self.last_key = 0  # of calls that want no answer, counted downwards
         self.dirty = False  # among those to be flushed
         self.blocked = False  # the socket took no more for it
         self.ending = False  # a bye went out, or came: nothing new may start
         self.stuck_since: float | None = None  # since when what waits for it could not be sent
+
+    def post(self) -> None:
+        """Something was put into the outbox."""
+        self.listener.post(self)
+
+    def push(self) -> None:
+        """Enough for a message was."""
+        self.listener.push(self)

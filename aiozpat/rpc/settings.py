@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from aiozpat.protocol.flow import MAX_WINDOW
 from aiozpat.protocol.records import CODEC, HEADER_LIMIT, HELLO, VERSIONS, encode
 from aiozpat.transport import SocketOptions
 
@@ -15,6 +16,7 @@ MISSES = 3  # heartbeats without a word make a peer dead
 QUEUE_MESSAGES = 64  # high-water mark: messages are batches; 1000 of them let one idle reader hold 988 MiB
 SMALLEST_WINDOW = 64 * 1024
 _NAME_LIMIT = 200
+_STREAM_WINDOW = 64  # units, where a server says nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +28,14 @@ class LinkSettings:
         window_bytes: How much may be sent to it beyond what it acknowledged.
         options: Its socket's options.
         heartbeat: Seconds between heartbeats.
+        stream_window: Units that the other side may be ahead on a stream that it sends; a server's only.
     """
 
     name: str
     window_bytes: int
     options: SocketOptions
     heartbeat: float
+    stream_window: int | None = None
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.heartbeat <= 3600:
@@ -44,6 +48,8 @@ class LinkSettings:
     def hello(self, session: bytes, versions: tuple[int, ...] = VERSIONS) -> bytes:
         """The hello record, encoded."""
         limits = {"window": self.window_bytes, "buffer": self.options.max_message_bytes}
+        if self.stream_window is not None:
+            limits["stream"] = self.stream_window
         name = self.name.encode("utf-8", "replace").decode()  # a script's path need not be text
         return encode((HELLO, session, versions, CODEC, name, limits))
 
@@ -56,6 +62,11 @@ def window_of(limits: Mapping[str, int], own: int) -> int:
 def buffer_of(limits: Mapping[str, int]) -> int:
     """The largest buffer frame that a peer takes."""
     return max(0, limits.get("buffer", SocketOptions().max_message_bytes))
+
+
+def stream_window_of(limits: Mapping[str, int]) -> int:
+    """The credit that each stream to a server begins with."""
+    return max(1, min(limits.get("stream", _STREAM_WINDOW), MAX_WINDOW))
 
 
 def process_name() -> str:

@@ -1,0 +1,299 @@
+"""Both ends of a stream's flow, as clients and servers use them: items that are sent, and items that arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, Callable, Sequence
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, ItemDecoder, extract, is_large, pack
+from aiozpat.errors import DeadlineExceeded, InvalidArgument, ProtocolError, ResourceExhausted, UsageError
+from aiozpat.protocol.flow import JOIN_BYTES, ReceiveFlow, SendFlow, credit_record
+from aiozpat.protocol.outbox import Outbox
+from aiozpat.protocol.records import BUFFER_THRESHOLD, HEADER_LIMIT, Buffer, Item, array_length
+
+T = TypeVar("T")
+
+_ITEM_BYTES = HEADER_LIMIT - JOIN_BYTES - 1024
+_HOLD = 1024 * 1024  # bytes that wait for one peer, past which no stream makes more for it
+
+
+class Link(Protocol):
+    """What a stream knows of its session."""
+
+    outbox: Outbox
+    held: list[Outbound]  # wait until less waits in the outbox
+    peer_buffer_bytes: int
+
+    def post(self) -> None:
+        """Something was put into the outbox."""
+
+    def push(self) -> None:
+        """Enough for a message was."""
+
+
+def release(link: Link) -> None:
+    """Something of what waited has left: the streams may go on."""
+    if link.held and link.outbox.nbytes <= _HOLD:
+        held, link.held = link.held, []
+        for outbound in held:
+            outbound.wake()
+
+
+class Outbound:
+    """Sends items.
+
+    Args:
+        link: The session.
+        flow: The stream's credit, and what waits to be sent.
+        what: The method, for messages.
+    """
+
+    __slots__ = ("_link", "_waiter", "_what", "flow")
+
+    def __init__(self, link: Link, flow: SendFlow, what: str) -> None:
+        self._link = link
+        self.flow = flow
+        self._what = what
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether an item may be made now."""
+        return self.flow.room and self._link.outbox.nbytes <= _HOLD
+
+    async def wait(self) -> None:
+        """Wait until an item may be made, or the call is over."""
+        while not self.ready and not self.flow.ended:
+            if self._waiter is not None:
+                raise UsageError(f"{self._what}: another task sends on this stream already")
+            if self.flow.room:
+                self._link.held.append(self)
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def put(self, value: Any) -> bool:
+        """Encode an item and queue it, nothing if the call is over; whether another one may be made now.
+
+        Raises:
+            InvalidArgument: It can't be encoded.
+            ResourceExhausted: It is larger than the other side takes.
+        """
+        flow = self.flow
+        if flow.ended:
+            return False
+        kind = type(value)
+        if kind in BUFFER_TYPES and (kind is memoryview or len(value) >= BUFFER_THRESHOLD) and is_large(value):
+            self._put_large(value)
+            return self.ready
+        try:
+            data = pack(value)
+        except ENCODE_ERRORS as error:
+            raise InvalidArgument(f"{self._what}: an item can't be encoded: {error}") from error
+        nbytes = len(data)
+        if nbytes > _ITEM_BYTES:
+            raise ResourceExhausted(
+                f"{self._what}: an item of {nbytes} bytes is over the limit of {_ITEM_BYTES}; large data as bytes, "
+                "an item of its own, travels apart"
+            )
+        values = flow.values
+        if not values:
+            self._link.outbox.begin(flow)
+            self._link.post()
+        values.append(data)
+        flow.nbytes = nbytes = flow.nbytes + nbytes
+        if len(values) < flow.most and nbytes < JOIN_BYTES:
+            return True
+        self._link.outbox.seal()
+        self._link.push()
+        return self.ready
+
+    def _put_large(self, value: Any) -> None:
+        buffers: list[Buffer] = []
+        reference = pack(extract(value, buffers))
+        nbytes, most = len(buffers[0]), self._link.peer_buffer_bytes
+        if nbytes > most:
+            raise ResourceExhausted(f"{self._what}: an item of {nbytes} bytes; the other side takes up to {most}")
+        outbox = self._link.outbox
+        outbox.seal()
+        outbox.append(self.flow.seal_large(reference, nbytes), buffers)
+        self._link.post()
+
+    def grant(self, units: int) -> None:
+        """The other side takes so much more."""
+        self.flow.grant(units)
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again whether an item may be made."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def end(self) -> None:
+        """The call is over: nothing more is sent."""
+        if not self.flow.ended:
+            self.flow.ended = True
+            self._link.outbox.drop(self.flow)
+            self.wake()
+
+
+async def pump(items: AsyncIterable[Any], outbound: Outbound) -> None:
+    """Send what an iterator gives, as far as the other side's credit goes, until it ends or the call does."""
+    put = outbound.put
+    try:
+        async for item in items:
+            if not put(item):
+                await outbound.wait()
+                if outbound.flow.ended:
+                    break
+    finally:
+        close = getattr(items, "aclose", None)  # a generator has one, another iterator need not
+        if close is not None:
+            await close()
+
+
+class Inbound(Generic[T]):
+    """Items that arrive, as an async iterator.
+
+    Args:
+        link: The session.
+        key: The call's id.
+        window: Units that the sender may be ahead.
+        decoder: Of the items.
+        what: The method, for messages.
+        idle: Seconds to wait for an item at most; 0 waits for as long as the call may last.
+        wrong: The error for an item that is not of its type.
+        on_wrong: Called after such an item: the stream is of no use any more.
+
+    Attributes:
+        current: Items of the record that is read now.
+    """
+
+    __slots__ = (
+        "_cost",
+        "_decoder",
+        "_ended",
+        "_error",
+        "_flow",
+        "_idle",
+        "_key",
+        "_link",
+        "_on_wrong",
+        "_records",
+        "_waiter",
+        "_what",
+        "_wrong",
+        "current",
+    )
+
+    def __init__(
+        self,
+        link: Link,
+        key: int,
+        window: int,
+        decoder: ItemDecoder,
+        what: str,
+        *,
+        idle: float,
+        wrong: Callable[[str], Exception],
+        on_wrong: Callable[[], None] | None = None,
+    ) -> None:
+        self.current: deque[T] = deque()
+        self._link = link
+        self._key = key
+        self._flow = ReceiveFlow(window)
+        self._decoder = decoder
+        self._what = what
+        self._idle = idle
+        self._wrong = wrong
+        self._on_wrong = on_wrong
+        self._records: deque[tuple[deque[T], int]] = deque()
+        self._cost = 0  # of the record that is read now
+        self._ended = False
+        self._error: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<aiozpat stream of items of {self._what}>"
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        current = self.current
+        if current:
+            return current.popleft()
+        return await self.advance()
+
+    async def advance(self) -> T:
+        """The first item of the next record, waited for if need be; what has been read is credited to the sender."""
+        while True:
+            if self._cost and not self._ended:
+                units, self._cost = self._flow.consume(self._cost), 0
+                if units:
+                    self._link.outbox.control(credit_record(self._key, units))
+                    self._link.post()
+            while self._records:
+                self.current, self._cost = self._records.popleft()
+                if self.current:
+                    return self.current.popleft()
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            await self._wait()
+
+    async def _wait(self) -> None:
+        if self._waiter is not None:
+            raise UsageError(f"{self._what}: another task reads this stream already")
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(self._idle, self._on_idle) if self._idle else None
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _on_idle(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(
+                DeadlineExceeded(f"{self._what}: no item for {self._idle:g} seconds (idle_timeout)")
+            )
+
+    def feed(self, record: Item, buffers: Sequence[memoryview]) -> None:
+        """Take the items of one record.
+
+        Raises:
+            ProtocolError: More than was granted, or no array.
+        """
+        view = memoryview(record.values)
+        if not (0x90 <= view[0] <= 0x9F or view[0] in (0xDC, 0xDD)):
+            raise ProtocolError("the items of a record are an array")
+        nbytes = len(view) + sum(map(len, buffers))
+        cost = self._flow.arrive(array_length(view), nbytes)
+        if self._ended:
+            return
+        values, error = self._decoder.decode(record.values, buffers)
+        self._records.append((deque(values), cost))
+        if error is not None:
+            self.finish(self._wrong(f"{self._what}: an item is not what was asked for: {error}"))
+            if self._on_wrong is not None:
+                self._on_wrong()
+        self._wake()
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Nothing more comes: the iteration ends after what is there, with the error if there is one."""
+        if not self._ended:
+            self._ended = True
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

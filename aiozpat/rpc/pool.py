@@ -1,0 +1,179 @@
+"""The servers of one client: which of them takes the next call, and who waits for one that can."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from weakref import WeakSet
+
+from aiozpat.errors import Closed, DeadlineExceeded, ResourceExhausted, RpcError, Unavailable, Unimplemented
+from aiozpat.observability.notices import Notices
+from aiozpat.rpc.channel import Channel, ChannelSettings
+from aiozpat.rpc.connection import Connection
+from aiozpat.rpc.pending import NeverRan
+from aiozpat.rpc.states import ClientState, StateChanges
+from aiozpat.transport import Context
+
+_log = logging.getLogger("aiozpat.client")
+_monotonic = time.monotonic
+_LONGEST = 86_400.0  # seconds; event loops take no infinite ones
+_GOODBYE = 1.0  # seconds for a server to answer our goodbye
+
+
+class Pool:
+    """The channels of one client.
+
+    Args:
+        endpoints: The servers'.
+        settings: Those of all sessions.
+        notices: Where losses are counted.
+        wait_for_ready: Whether calls wait for a connection where they don't say.
+
+    Attributes:
+        usable: The session that takes the next call, where there is no choice.
+        state: Whether calls can be sent now.
+        watchers: Who is told of its changes.
+        waiting: Calls that wait for a session.
+        streams: Streams opened so far.
+    """
+
+    def __init__(
+        self, endpoints: Sequence[str], settings: ChannelSettings, notices: Notices, *, wait_for_ready: bool
+    ) -> None:
+        self.usable: Connection | None = None
+        self.state = ClientState.CONNECTING
+        self.watchers: WeakSet[StateChanges] = WeakSet()
+        self.waiting = 0
+        self.streams = 0
+        self._endpoints = endpoints
+        self._label = ", ".join(endpoints)
+        self._settings = settings
+        self._notices = notices
+        self._wait_for_ready = wait_for_ready
+        self._channels: list[Channel] = []
+        self._ready: list[Connection] = []
+        self._turn = 0
+        self._changed: asyncio.Event | None = None
+
+    def open(self, context: Context) -> None:
+        """Begin to connect."""
+        self._changed = asyncio.Event()
+        try:
+            for endpoint in self._endpoints:
+                self._channels.append(Channel(context, endpoint, self._settings, self._notices, self._on_change))
+        except BaseException:
+            for channel in self._channels:
+                channel.abort()
+            raise
+
+    async def close(self) -> None:
+        """Say goodbye to all servers, and end all sessions."""
+        self._set_state(ClientState.CLOSED)
+        self.usable = None
+        self._ready = []
+        try:
+            await asyncio.gather(*(channel.close(_GOODBYE) for channel in self._channels))
+        finally:
+            for channel in self._channels:
+                channel.abort()
+
+    @property
+    def connections(self) -> list[Connection]:
+        """All sessions that have not ended."""
+        return [connection for channel in self._channels for connection in channel.connections]
+
+    @property
+    def sessions(self) -> int:
+        """How many there were."""
+        return sum(channel.sessions for channel in self._channels)
+
+    def _on_change(self) -> None:
+        if self.state is ClientState.CLOSED:
+            return
+        ready = [channel.usable for channel in self._channels if channel.usable is not None]
+        # A server that is late with its answers is left alone while others are not.
+        self._ready = [connection for connection in ready if not connection.suspect] or ready
+        self.usable = self._ready[0] if len(self._ready) == 1 else None
+        if ready:
+            self._set_state(ClientState.READY)
+        elif any(channel.draining for channel in self._channels):
+            self._set_state(ClientState.DRAINING)
+        else:
+            self._set_state(ClientState.CONNECTING)
+
+    def _set_state(self, state: ClientState) -> None:
+        if state is not self.state:
+            _log.debug("client of %s: %s -> %s", self._label, self.state.value, state.value)
+            self.state = state
+            for watcher in tuple(self.watchers):
+                watcher.put(state)
+        if self._changed is not None:
+            self._changed.set()
+            self._changed.clear()
+
+    def _pick(self, besides: Connection | None = None) -> Connection | None:
+        """The session with the fewest calls in flight; of several, each in turn."""
+        ready = self._ready
+        if not ready:
+            return None
+        self._turn = turn = self._turn + 1
+        least: Connection | None = None
+        count = len(ready)
+        for number in range(count):
+            connection = ready[(turn + number) % count]
+            if connection is not besides and (least is None or len(connection.calls) < len(least.calls)):
+                least = connection
+        return least
+
+    async def connection(
+        self, deadline: float, wait: bool | None = None, *, besides: Connection | None = None
+    ) -> Connection:
+        """A session that takes calls, waited for if need be.
+
+        Args:
+            deadline: Until when to wait, `time.monotonic()`.
+            wait: Whether to wait; the client's own setting by default.
+            besides: One that is not wanted, unless there is no other.
+
+        Raises:
+            DeadlineExceeded: There was none in time; the message says what went wrong.
+            Unavailable: There is none, and waiting is not wanted.
+            Unimplemented: No version of the protocol is spoken by both sides.
+            ResourceExhausted: Too many wait already.
+            Closed: The client is closed.
+        """
+        wait = self._wait_for_ready if wait is None else wait
+        while (connection := self._pick(besides) or self._pick()) is None:
+            if self.state is ClientState.CLOSED or self._changed is None:
+                raise Closed(f"the client of {self._label} is closed")
+            reason = self._reason()
+            if not wait or isinstance(reason, Unimplemented):
+                raise type(reason)(reason.message)
+            if self.waiting >= self._settings.max_calls:
+                raise ResourceExhausted(f"{self.waiting} calls wait for a connection to {self._label}")
+            self.waiting += 1
+            try:
+                async with asyncio.timeout(min(max(0.0, deadline - _monotonic()), _LONGEST)):
+                    await self._changed.wait()
+            except TimeoutError:
+                raise DeadlineExceeded(f"no connection in time: {self._reason().message}") from None
+            finally:
+                self.waiting -= 1
+        return connection
+
+    def _reason(self) -> RpcError:
+        """Why there is no session now."""
+        reasons = [channel.reason for channel in self._channels]
+        if len(reasons) == 1:
+            return reasons[0]
+        if all(isinstance(reason, Unimplemented) for reason in reasons):
+            return Unimplemented("; ".join(reason.message for reason in reasons))
+        return Unavailable("; ".join(reason.message for reason in reasons))
+
+    async def after(self, signal: NeverRan, wait: bool | None = None) -> None:
+        """A call did not run: let it wait for the next session, or give up."""
+        if self.state is ClientState.CLOSED or not (self._wait_for_ready if wait is None else wait):
+            raise signal.reason
+        await asyncio.sleep(0)  # a server that refuses at once must not make this a busy loop

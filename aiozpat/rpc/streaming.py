@@ -1,0 +1,69 @@
+"""Calls with streams, as a server runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiozpat.errors import InvalidArgument, ProtocolError, Unimplemented
+from aiozpat.protocol.flow import MAX_WINDOW, SendFlow
+from aiozpat.protocol.records import Credit, End, Item, Opening
+from aiozpat.rpc.current import Job
+from aiozpat.rpc.flows import Inbound, Outbound
+from aiozpat.rpc.route import Route
+
+
+def attach(job: Job, opening: Opening | None, window: int) -> None:
+    """Give a call the streams that it was opened with.
+
+    Args:
+        job: The call; its params get the stream that the client sends.
+        opening: What the client asked for.
+        window: How many units the client may be ahead.
+
+    Raises:
+        Unimplemented: The method is not of that kind.
+        ProtocolError: No correct client asks for that.
+    """
+    route, session = job.route, job.session
+    if opening is None:
+        raise Unimplemented(_how(route))
+    if not 0 <= opening.credit <= MAX_WINDOW or opening.idle < 0 or job.key < 0:
+        raise ProtocolError(f"a stream with credit {opening.credit}, idle {opening.idle} or without an id")
+    if not route.streams or route.sends != opening.sends or (route.replies and not opening.credit):
+        raise Unimplemented(_how(route))
+    if route.replies:
+        job.outbound = Outbound(session, SendFlow(job.key, opening.credit), route.name)
+    if route.items is not None and route.stream_at is not None:
+        job.inbound = Inbound(
+            session, job.key, window, route.items, route.name, idle=opening.idle * 0.001, wrong=InvalidArgument
+        )
+        job.args = (*job.args[: route.stream_at], job.inbound, *job.args[route.stream_at :])
+
+
+def _how(route: Route) -> str:
+    """How a method is to be called."""
+    if route.replies:
+        kind = "converses" if route.sends else "streams its replies"
+        return f"{route.name} {kind}: use {'open() or ' if route.sends else ''}stream(), or a stub"
+    if route.sends:
+        return f"{route.name} takes a stream: use open(), or give call() an async iterator, or use a stub"
+    return f"{route.name} takes no stream and gives one result: use call()"
+
+
+def take(job: Job, record: Item | End | Credit, buffers: Sequence[memoryview]) -> None:
+    """Take a record of a running call's streams.
+
+    Raises:
+        ProtocolError: The call has no such stream, or not so much credit.
+    """
+    if type(record) is Credit:
+        if job.outbound is None:
+            raise ProtocolError(f"credit for call {record.id}, which sends no items")
+        job.outbound.grant(record.units)
+        return
+    if job.inbound is None:
+        raise ProtocolError(f"items for call {record.id}, which takes none")
+    if type(record) is Item:
+        job.inbound.feed(record, buffers)
+    else:
+        job.inbound.finish()

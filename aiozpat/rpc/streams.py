@@ -1,0 +1,263 @@
+"""Streams as a client uses them: items that arrive, items that are sent, and the block that ends both."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+import warnings
+from collections import deque
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar, cast
+
+from aiozpat.codec import Decoder, ItemDecoder
+from aiozpat.errors import Closed, RpcError, UsageError
+from aiozpat.protocol.records import Opening
+from aiozpat.rpc.connection import Connection
+from aiozpat.rpc.current import current_job
+from aiozpat.rpc.flows import Outbound, pump
+from aiozpat.rpc.pending import NeverRan, Pending
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_monotonic = time.monotonic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What a stream is opened with.
+
+    Attributes:
+        method: The full name.
+        params: By position or by name.
+        source: The items to send, where an iterator gives them.
+        sends: Whether this side sends items.
+        window: Units that the server may be ahead; 0 where a result is wanted, no items.
+        timeout: Seconds for all of it, infinite if there is no limit.
+        idle: Seconds to wait for an item at most.
+        items: Decodes the items.
+        result: Decodes the result.
+        metadata: Text by name.
+        wait_for_ready: As for `Client.call`.
+    """
+
+    method: str
+    params: Any
+    source: AsyncIterable[Any] | None
+    sends: bool
+    window: int
+    timeout: float
+    idle: float
+    items: ItemDecoder
+    result: Decoder
+    metadata: Mapping[str, str] | None
+    wait_for_ready: bool | None
+
+
+class Opener(Protocol):
+    """What a stream needs of its client."""
+
+    streams: int
+
+    async def connection(self, deadline: float, wait: bool | None) -> Connection:
+        """A connection that takes calls, waited for if need be."""
+
+    async def after(self, signal: NeverRan, wait: bool | None) -> None:
+        """Wait for what may take a call that did not run, or raise why not."""
+
+
+class Stream(Generic[T]):
+    """Items that a method yields, as they come; made by `Client.stream`.
+
+    A block: leaving it, in whatever way, ends the call on the server too. Inside it, `async for` gives the items in
+    order. Cancelling a waiting read loses none. A consumer that is slow stops the producer, which is never further
+    ahead than the window.
+    """
+
+    _pending: Pending | None = None  # of the class too: __del__ runs even if __init__ raised
+    _left = False
+
+    def __init__(self, client: Opener, opened: Opened) -> None:
+        self._client = client
+        self._opened = opened
+        self._connection: Connection | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._deadline = math.inf
+
+    def __repr__(self) -> str:
+        state = "left" if self._left else "open" if self._pending is not None else "new"
+        return f"<aiozpat.{type(self).__name__} of {self._opened.method}, {state}>"
+
+    def __del__(self) -> None:
+        pending, connection = self._pending, self._connection
+        if pending is None or connection is None or self._left or pending.future.done():
+            return
+        warnings.warn(f"{self!r} was left open; use `async with`", ResourceWarning, source=self, stacklevel=1)
+        connection.abandon_threadsafe(pending)
+
+    async def __aenter__(self) -> Self:
+        if self._pending is not None or self._left:
+            raise UsageError(f"{self!r} was entered before; make a new one")
+        now = _monotonic()
+        self._deadline = now + self._opened.timeout
+        job = current_job.get()
+        if job is not None:
+            self._deadline = min(self._deadline, job.deadline)
+        connection, pending = await self._open()
+        source = self._opened.source
+        if source is not None:
+            self._pump = asyncio.create_task(_send_all(source, connection, pending))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._left = True
+        connection, pending = self._connection, self._pending
+        if connection is None or pending is None:
+            return
+        connection.fail(pending, Closed(f"the block of this stream of {self._opened.method} was left"))
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.wait({self._pump})
+
+    async def _open(self) -> tuple[Connection, Pending]:
+        """Send the call."""
+        opened = self._opened
+        opening = Opening(
+            opened.window, opened.sends, 0 if opened.idle == math.inf else max(1, round(opened.idle * 1000))
+        )
+        self._connection = connection = await self._client.connection(self._deadline, opened.wait_for_ready)
+        self._pending = connection.open(
+            opened.method,
+            opened.params,
+            self._deadline,
+            opened.result,
+            opened.metadata,
+            opening,
+            opened.items,
+        )
+        self._client.streams += 1
+        return connection, self._pending
+
+    def __aiter__(self) -> Self:
+        if not self._opened.window:
+            raise UsageError(f"{self._opened.method} was opened for a result; it gives no items")
+        return self
+
+    async def __anext__(self) -> T:
+        pending = self._pending
+        if pending is None or pending.inbound is None:
+            raise UsageError("the items of a stream are read inside its block: async with client.stream(...) as items")
+        current: deque[T] = pending.inbound.current
+        if current:
+            return current.popleft()
+        try:
+            return cast("T", await pending.inbound.advance())
+        except NeverRan as signal:
+            await self._again(signal)
+            return await self.__anext__()
+        except RpcError as error:
+            error.from_call = True
+            raise
+
+    async def _again(self, signal: NeverRan) -> None:
+        """The call did not run: open it on another session, unless items were sent, which nobody kept."""
+        if self._opened.sends:
+            raise signal.reason
+        await self._client.after(signal, self._opened.wait_for_ready)
+        await self._open()
+
+    async def _result(self) -> Any:
+        pending = self._pending
+        if pending is None:
+            raise UsageError("the result of a call is waited for inside its block: async with client.open(...)")
+        try:
+            return await asyncio.shield(pending.future)
+        except NeverRan as signal:
+            raise signal.reason from None
+        except RpcError as error:
+            error.from_call = True
+            raise
+
+
+class Conversation(Stream[T], Generic[T, R]):
+    """Items in both directions, or to the server with one result; made by `Client.open`."""
+
+    _ended = False
+
+    async def send(self, item: Any) -> None:
+        """Send an item, as soon as the server's handler is not too far behind.
+
+        Cancelled while it waits, nothing was sent.
+
+        Raises:
+            RpcError: The call has ended, in this way.
+            InvalidArgument: The item can't be encoded.
+            ResourceExhausted: It is larger than the server takes.
+            Closed: The call has ended well, or `end` was called, or the block was left.
+        """
+        _, outbound, future = self._sending()
+        if self._ended:
+            raise Closed(f"end() was called on this conversation with {self._opened.method}")
+        await outbound.wait()
+        if outbound.flow.ended:
+            error = future.exception() if future.done() else None
+            raise error or Closed(f"{self._opened.method} has ended; nothing can be sent any more")
+        outbound.put(item)
+
+    async def end(self) -> None:
+        """Say that no more items come; the handler's iteration ends after those sent. Ending twice is harmless."""
+        connection, _, _ = self._sending()
+        if not self._ended and self._pending is not None:
+            self._ended = True
+            connection.end_items(self._pending)
+
+    def _sending(self) -> tuple[Connection, Outbound, asyncio.Future[Any]]:
+        """What is needed to send."""
+        connection, pending = self._connection, self._pending
+        if connection is None or pending is None or pending.outbound is None:
+            raise UsageError("a conversation is used inside its block: async with client.open(...) as conversation")
+        return connection, pending.outbound, pending.future
+
+    async def result(self) -> R:
+        """Wait for the result, for methods that give one; None where the answer was a stream, at its end.
+
+        Raises:
+            RpcError: As for `Client.call`.
+        """
+        result: R = await self._result()
+        return result
+
+
+def source_of(params: Any) -> tuple[Any, AsyncIterable[Any] | None]:
+    """Params by position or by name, without the async iterator among them; and that.
+
+    Raises:
+        UsageError: There are several.
+    """
+    named = params.items() if isinstance(params, dict) else enumerate(params)
+    sources = {name: value for name, value in named if isinstance(value, AsyncIterable)}
+    if not sources:
+        return params, None
+    if len(sources) > 1:
+        raise UsageError("a call takes one stream from the client; two async iterators were given")
+    if isinstance(params, dict):
+        rest: Any = {name: value for name, value in params.items() if name not in sources}
+    else:
+        rest = tuple(value for number, value in enumerate(params) if number not in sources)
+    return rest, next(iter(sources.values()))
+
+
+async def _send_all(source: AsyncIterable[Any], connection: Connection, pending: Pending) -> None:
+    """Send what an iterator gives; an exception of its own ends the call, and reaches who waits for its answer."""
+    if pending.outbound is None:
+        return
+    try:
+        await pump(source, pending.outbound)
+        connection.end_items(pending)
+    except Exception as error:
+        connection.fail(pending, error)

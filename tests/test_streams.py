@@ -1,0 +1,520 @@
+"""Streams of replies, streams from the client, conversations: order, back-pressure, and how each of them ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import aiozpat
+from aiozpat import Client, Limits, Server, errors
+from tests.support import LOOPBACK, PATIENCE, until
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+@dataclass
+class Streams:
+    """A service with streams, and what its handlers saw."""
+
+    service: aiozpat.Service
+    made: int = 0
+    ended: list[str] = field(default_factory=list)
+    got: list[Any] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@pytest.fixture
+def streams() -> Streams:
+    service = aiozpat.Service("s")
+    seen = Streams(service)
+
+    @service.method
+    async def count(n: int, start: int = 0) -> AsyncIterator[int]:
+        try:
+            for number in range(start, n):
+                seen.made += 1
+                yield number
+        except GeneratorExit:
+            seen.ended.append("left")
+            raise
+        except asyncio.CancelledError:
+            seen.ended.append("cancelled")
+            raise
+        seen.ended.append("done")
+
+    @service.method
+    async def hold() -> AsyncIterator[int]:
+        yield 1
+        try:
+            await seen.gate.wait()
+        except asyncio.CancelledError:
+            seen.ended.append("cancelled")
+            raise
+        yield 2
+
+    @service.method
+    async def fail_after(n: int) -> AsyncIterator[int]:
+        for number in range(n):
+            yield number
+        raise errors.OutOfRange("no more", details={"n": n})
+
+    @service.method
+    async def total(numbers: AsyncIterator[int], start: int = 0) -> int:
+        async for number in numbers:
+            seen.got.append(number)
+            start += number
+        return start
+
+    @service.method
+    async def first(numbers: AsyncIterator[int]) -> int:
+        return await anext(numbers)
+
+    @service.method
+    async def echo(prefix: str, items: AsyncIterator[Any], *, suffix: str = "") -> AsyncIterator[Any]:
+        async for item in items:
+            yield f"{prefix}{item}{suffix}" if isinstance(item, (int, str)) else item
+        seen.ended.append("echo done")
+
+    @service.method
+    async def points(n: int) -> AsyncIterator[Point]:
+        for number in range(n):
+            yield Point(number)
+
+    @service.method
+    async def blobs(n: int, size: int) -> AsyncIterator[bytes]:
+        for number in range(n):
+            seen.made += 1
+            yield bytes([number % 256]) * size
+
+    @service.method
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    return seen
+
+
+async def numbers(n: int) -> AsyncIterator[int]:
+    for number in range(n):
+        yield number
+
+
+# Replies
+
+
+async def test_items_come_in_order_and_all(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for count in (0, 1, 2, 127, 128, 129, 1000, 5000):
+            async with client.stream("s.count", count, item_type=int) as items:
+                assert [item async for item in items] == list(range(count))
+        for window in (1, 2, 3, 1000, 65_536):
+            async with client.stream("s.count", params={"n": 500, "start": 100}, window=window) as items:
+                assert [item async for item in items] == list(range(100, 500))
+        assert server.statistics().running == 0
+        assert client.statistics().in_flight == 0
+        assert client.statistics().calls == 13
+
+
+async def test_items_are_decoded_into_their_type(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.stream("s.points", 3, item_type=Point) as points:
+            assert [point async for point in points] == [Point(0), Point(1), Point(2)]
+        async with client.stream("s.points", 1) as values:
+            assert [value async for value in values] == [{"x": 0, "y": 0}]
+
+
+async def test_large_items_travel_apart_and_keep_their_place(streams: Streams) -> None:
+    async def mixed() -> AsyncIterator[Any]:
+        for number in range(20):
+            yield number
+            yield bytes([number]) * 100_000
+            yield {"n": number}
+
+    expected = [value for number in range(20) for value in (f"-{number}", bytes([number]) * 100_000, {"n": number})]
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.stream("s.echo", "-", mixed()) as items:
+            assert [item async for item in items] == expected
+        async with client.stream("s.blobs", 3, 70_000, item_type=memoryview) as views:
+            async for view in views:
+                assert isinstance(view, memoryview)
+                assert len(view) == 70_000
+
+
+async def test_a_slow_consumer_stops_the_producer_within_the_window(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.stream("s.count", 10**9, window=50) as items:
+            for taken in range(1, 301):
+                assert await anext(items) == taken - 1
+                if taken % 100 == 0:
+                    await client.call("s.add", 1, 1)  # what was under way has arrived
+                    assert streams.made <= taken + 50
+        async with client.stream("s.count", 10**9, window=1) as items:
+            streams.made = 0
+            for taken in range(1, 20):
+                await anext(items)
+                await client.call("s.add", 1, 1)
+                assert streams.made <= taken + 1
+
+
+async def test_large_items_use_up_the_window_by_their_bytes(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.stream("s.blobs", 10**9, 40_000, window=256) as items:
+            await anext(items)
+            for _ in range(3):
+                await client.call("s.add", 1, 1)
+            assert streams.made < 40  # each costs ten units
+            for _ in range(200):
+                await anext(items)
+        await until(lambda: server.statistics().running == 0)
+        async with client.stream("s.blobs", 10**9, 1_000_000, window=256) as items:
+            streams.made = 0
+            await anext(items)
+            await client.call("s.add", 1, 1)
+            assert streams.made < 10
+
+
+async def test_many_streams_at_once_each_in_order_none_starved(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        progress = [0] * 200
+
+        async def read(number: int) -> None:
+            async with client.stream("s.count", 10**9, number, window=16) as items:
+                expected = number
+                async for item in items:
+                    assert item == expected
+                    expected += 1
+                    progress[number] += 1
+                    if max(progress) >= 300:
+                        return
+
+        await asyncio.gather(*map(read, range(200)))
+        assert min(progress) >= sorted(progress)[100] / 2
+        await until(lambda: server.statistics().running == 0)
+
+
+# Endings
+
+
+async def test_leaving_the_block_ends_the_handler(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.stream("s.count", 10**9) as items:
+            async for item in items:
+                if item == 1000:
+                    break
+        await until(lambda: streams.ended in (["left"], ["cancelled"]))
+        async with client.stream("s.hold") as items:
+            assert await anext(items) == 1
+        await until(lambda: streams.ended[1:] == ["cancelled"])
+        with pytest.raises(ZeroDivisionError):
+            async with client.stream("s.hold") as items:
+                raise ZeroDivisionError
+        with pytest.raises(errors.Closed, match="was left"):
+            await anext(items)
+        await until(lambda: server.statistics().running == 0)
+        assert client.statistics().in_flight == 0
+
+
+async def test_cancelling_the_reader_ends_the_handler_and_cancelling_a_read_loses_nothing(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.stream("s.hold") as items:
+            assert await anext(items) == 1
+            for _ in range(3):
+                waiting = asyncio.ensure_future(anext(items))
+                await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.wait({waiting})
+            streams.gate.set()
+            assert [item async for item in items] == [2]
+        streams.gate.clear()
+
+        async def read() -> None:
+            async with client.stream("s.hold") as items:
+                async for _ in items:
+                    streams.got.append("item")
+
+        reading = asyncio.create_task(read())
+        await until(lambda: streams.got == ["item"])
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        await until(lambda: streams.ended == ["cancelled"])
+        assert server.statistics().running == 0
+
+
+async def test_an_error_comes_after_the_items_before_it(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for count in (0, 1, 200):
+            got = []
+            with pytest.raises(errors.OutOfRange, match="no more") as caught:
+                async with client.stream("s.fail_after", count) as items:
+                    async for item in items:
+                        got.append(item)  # noqa: PERF401 - those before the error count
+            assert got == list(range(count))
+            assert caught.value.details == {"n": count}
+
+
+async def test_a_collected_stream_ends_the_handler_and_says_so(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        items = await client.stream("s.hold").__aenter__()
+        assert await anext(items) == 1
+        with pytest.warns(ResourceWarning, match="left open"):  # noqa: PT031 - the warning comes with the collection
+            del items
+            gc.collect()
+        await until(lambda: streams.ended == ["cancelled"])
+        await until(lambda: client.statistics().in_flight == 0)
+
+
+async def test_an_item_of_another_type_ends_the_stream_after_those_before_it(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        streams.gate.set()
+        with pytest.raises(errors.Internal, match=r"s\.points: an item is not what was asked for.*`int`"):
+            async with client.stream("s.points", 3, item_type=int) as items:
+                await anext(items)
+        got = []
+        with pytest.raises(errors.InvalidArgument, match=r"s\.total: an item is not what was asked for"):
+            async with client.open("s.total") as talk:
+                for item in (1, 2, "three"):
+                    await talk.send(item)
+                got.append(await talk.result())
+        assert streams.got == [1, 2]
+        assert got == []
+
+
+async def test_a_stream_waits_for_an_item_no_longer_than_its_idle_timeout(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.DeadlineExceeded, match=r"no item for 0\.1 seconds"):
+            async with client.stream("s.hold", idle_timeout=0.1) as items:
+                async for item in items:
+                    streams.got.append(item)
+        assert streams.got == [1]
+        await until(lambda: streams.ended == ["cancelled"])
+        async with client.open("s.total", idle_timeout=0.1) as talk:  # the handler waits for us
+            with pytest.raises(errors.DeadlineExceeded, match="no item"):
+                await talk.result()
+
+
+async def test_a_deadline_ends_a_stream_on_both_sides(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.DeadlineExceeded):
+            async with client.stream("s.hold", timeout=0.2, idle_timeout=math.inf) as items:
+                async for _ in items:
+                    pass
+        await until(lambda: server.statistics().running == 0)
+
+
+async def test_a_server_that_closes_ends_the_streams_of_its_clients(streams: Streams) -> None:
+    async with Client("tcp://127.0.0.1:1", wait_for_ready=False) as nobody:
+        with pytest.raises(errors.Unavailable):
+            async with nobody.stream("s.count", 1):
+                pass
+    async with Server(streams.service, bind=LOOPBACK, grace=0) as server, Client(server.endpoint) as client:
+        async with client.stream("s.hold") as items:
+            assert await anext(items) == 1
+            await server.close()
+            with pytest.raises(errors.Unavailable, match="the server has ended"):
+                await anext(items)
+        assert streams.ended == ["cancelled"]
+
+
+async def test_a_client_that_closes_ends_its_streams(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server:
+        async with Client(server.endpoint) as client:
+            items = await client.stream("s.hold").__aenter__()
+            assert await anext(items) == 1
+        with pytest.raises(errors.Unavailable, match="was closed"):
+            await anext(items)
+        await items.__aexit__(None, None, None)
+        await until(lambda: streams.ended == ["cancelled"])
+
+
+# Streams from the client
+
+
+async def test_an_async_iterator_among_the_params_is_sent_item_by_item(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for count in (0, 1, 1000):
+            assert await client.call("s.total", numbers(count), 5, result_type=int) == sum(range(count)) + 5
+        assert await client.call("s.total", params={"start": 1, "numbers": numbers(3)}) == 4
+        assert await client.call("s.first", numbers(100_000)) == 0
+        async with client.stream("s.echo", "<", numbers(300)) as items:
+            assert [item async for item in items] == [f"<{number}" for number in range(300)]
+        async with client.stream("s.echo", params={"prefix": "<", "items": numbers(2), "suffix": ">"}) as items:
+            assert [item async for item in items] == ["<0>", "<1>"]
+
+
+async def test_an_iterator_that_fails_ends_the_call_and_its_error_reaches_the_caller(streams: Streams) -> None:
+    closed = []
+
+    async def failing() -> AsyncIterator[int]:
+        yield 1
+        raise LookupError("the source ran dry")
+
+    async def endless() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.append(True)
+
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(LookupError, match="ran dry"):
+            await client.call("s.total", failing())
+        with pytest.raises(LookupError, match="ran dry"):
+            async with client.stream("s.echo", "", failing()) as items:
+                async for _ in items:
+                    pass
+        assert await client.call("s.first", endless()) == 1
+        assert closed == [True]
+        await until(lambda: server.statistics().running == 0)
+        with pytest.raises(errors.UsageError, match="one stream"):
+            await client.call("s.total", numbers(1), numbers(2))
+
+
+async def test_a_handler_that_does_not_read_stops_the_client(streams: Streams) -> None:
+    service = aiozpat.Service("slow")
+
+    @service.method
+    async def ignore(items: AsyncIterator[int]) -> int:
+        await streams.gate.wait()
+        return len([item async for item in items])
+
+    async with (
+        Server(service, bind=LOOPBACK, limits=Limits(stream_window=20)) as server,
+        Client(server.endpoint) as client,
+        client.open("slow.ignore") as talk,
+    ):
+        sent = 0
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                while True:
+                    await talk.send(sent)
+                    sent += 1
+        assert sent == 20
+        streams.gate.set()
+        for number in range(100):
+            await talk.send(number)
+        await talk.end()
+        assert await talk.result() == 120
+
+
+# Conversations
+
+
+async def test_a_conversation_goes_back_and_forth(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.open("s.echo", "re: ", item_type=str) as talk:
+            for number in range(50):
+                await talk.send(number)
+                assert await anext(talk) == f"re: {number}"
+            await talk.end()
+            await talk.end()
+            assert [item async for item in talk] == []
+            assert await talk.result() is None
+            with pytest.raises(errors.Closed, match=r"end\(\) was called"):
+                await talk.send(1)
+        assert streams.ended == ["echo done"]
+
+
+async def test_sending_says_how_the_call_has_ended(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.open("s.first", result_type=int) as talk:
+            await talk.send(7)
+            assert await talk.result() == 7
+            with pytest.raises(errors.Closed, match="has ended"):
+                await talk.send(8)
+        async with client.open("s.first") as talk:
+            await talk.send("seven")
+            with pytest.raises(errors.InvalidArgument):
+                await talk.result()
+            with pytest.raises(errors.InvalidArgument):
+                await talk.send(8)
+        with pytest.raises(errors.InvalidArgument, match="can't be encoded"):
+            async with client.open("s.echo", "") as talk:
+                await talk.send(object())
+        with pytest.raises(errors.ResourceExhausted, match="over the limit"):
+            async with client.open("s.echo", "") as talk:
+                await talk.send("x" * 2_000_000)
+
+
+# What can't be right
+
+
+async def test_the_wrong_kind_of_call_says_which_is_right(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.Unimplemented, match=r"streams its replies: use stream\(\)"):
+            await client.call("s.count", 1)
+        with pytest.raises(errors.Unimplemented, match=r"takes a stream: use open\(\)"):
+            await client.call("s.total")
+        with pytest.raises(errors.Unimplemented, match=r"gives one result: use call\(\)"):
+            async with client.stream("s.add", 1, 2) as items:
+                await anext(items)
+        with pytest.raises(errors.Unimplemented, match=r"converses: use open\(\)"):
+            await client.call("s.echo", "")
+        with pytest.raises(errors.Unimplemented, match="no method 'none'"):
+            async with client.stream("s.none") as items:
+                await anext(items)
+        with pytest.raises(errors.InvalidArgument, match=r"s\.count"):
+            async with client.stream("s.count", "many") as items:
+                await anext(items)
+
+
+async def test_a_stream_outside_its_block_is_of_no_use(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.UsageError, match="inside its block"):
+            await anext(client.stream("s.count", 1))
+        with pytest.raises(errors.UsageError, match="inside its block"):
+            await client.open("s.total").send(1)
+        with pytest.raises(errors.UsageError, match="inside its block"):
+            await client.open("s.total").result()
+        with pytest.raises(ValueError, match="window is a whole number"):
+            client.stream("s.count", 1, window=0)
+        with pytest.raises(errors.UsageError, match=r"by send\(\)"):
+            client.open("s.total", numbers(1))
+        stream = client.stream("s.count", 3)
+        async with stream as items:
+            with pytest.raises(errors.UsageError, match="entered before"):
+                await stream.__aenter__()
+            assert [item async for item in items] == [0, 1, 2]
+
+
+async def test_one_task_reads_a_stream_and_one_sends(streams: Streams) -> None:
+    async with (
+        Server(streams.service, bind=LOOPBACK) as server,
+        Client(server.endpoint) as client,
+        client.stream("s.hold") as items,
+    ):
+        await anext(items)
+        waiting = asyncio.ensure_future(anext(items))
+        await asyncio.sleep(0)
+        with pytest.raises(errors.UsageError, match="another task reads"):
+            await anext(items)
+        streams.gate.set()
+        assert await asyncio.wait_for(waiting, PATIENCE) == 2
+
+
+async def test_a_stream_made_inside_a_handler_inherits_its_deadline(streams: Streams) -> None:
+    front = aiozpat.Service("front")
+    async with Server(streams.service, bind=LOOPBACK) as back, Client(back.endpoint) as inner:
+
+        @front.method
+        async def relay() -> AsyncIterator[int]:
+            async with inner.stream("s.hold") as items:
+                async for item in items:
+                    yield item
+
+        async with Server(front, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+            with pytest.raises(errors.DeadlineExceeded):
+                async with client.stream("front.relay", timeout=0.3) as items:
+                    async for item in items:
+                        streams.got.append(item)
+            await until(lambda: streams.ended == ["cancelled"])
+            await until(lambda: back.statistics().running == server.statistics().running == 0)
