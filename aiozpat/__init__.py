@@ -35,7 +35,23 @@ from aiozpat.errors import (
     Unimplemented,
 )
 from aiozpat.message import Message
-from aiozpat.rpc import Client, ClientState, Conversation, Limits, Server, Service, Stream, current_call
+from aiozpat.rpc import (
+    Call,
+    Client,
+    ClientCall,
+    ClientInterceptor,
+    ClientState,
+    Conversation,
+    Limits,
+    Proceed,
+    Retry,
+    Server,
+    ServerInterceptor,
+    Service,
+    Stream,
+    current_call,
+    method,
+)
 from aiozpat.running import run
 from aiozpat.transport import Context, SocketOptions
 
@@ -43,7 +59,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AiozpatError",
+    "Call",
     "Client",
+    "ClientCall",
+    "ClientInterceptor",
     "ClientState",
     "Closed",
     "Context",
@@ -56,6 +75,7 @@ __all__ = [
     "Message",
     "Pair",
     "PeerUnreachable",
+    "Proceed",
     "Proxy",
     "Publication",
     "Publisher",
@@ -66,10 +86,12 @@ __all__ = [
     "Request",
     "Requester",
     "ResourceExhausted",
+    "Retry",
     "Router",
     "RoutingTable",
     "RpcError",
     "Server",
+    "ServerInterceptor",
     "Service",
     "SocketOptions",
     "Stream",
@@ -79,5 +101,6 @@ __all__ = [
     "Unimplemented",
     "current_call",
     "errors",
+    "method",
     "run",
 ]

@@ -2,7 +2,10 @@
 
 from aiozpat.rpc.client import Client
 from aiozpat.rpc.current import Call, current_call
+from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, Proceed, ServerInterceptor
+from aiozpat.rpc.interface import method
 from aiozpat.rpc.limits import Limits
+from aiozpat.rpc.retry import Retry
 from aiozpat.rpc.server import Server
 from aiozpat.rpc.service import Service
 from aiozpat.rpc.states import ClientState, StateChanges
@@ -11,12 +14,18 @@ from aiozpat.rpc.streams import Conversation, Stream
 __all__ = [
     "Call",
     "Client",
+    "ClientCall",
+    "ClientInterceptor",
     "ClientState",
     "Conversation",
     "Limits",
+    "Proceed",
+    "Retry",
     "Server",
+    "ServerInterceptor",
     "Service",
     "StateChanges",
     "Stream",
     "current_call",
+    "method",
 ]

@@ -22,11 +22,15 @@ from aiozpat.rpc.channel import ChannelSettings
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
 from aiozpat.rpc.decoders import Decoders
+from aiozpat.rpc.hedge import race
+from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, run
 from aiozpat.rpc.pending import NeverRan
 from aiozpat.rpc.pool import Pool
+from aiozpat.rpc.retry import Attempts, Budget, Retry
 from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, process_name
 from aiozpat.rpc.states import ClientState, StateChanges
 from aiozpat.rpc.streams import Conversation, Opened, Stream, source_of
+from aiozpat.rpc.stub import StubOptions, make_stub
 from aiozpat.transport import Context, SocketOptions, check_connect, endpoints_of
 
 T = TypeVar("T")
@@ -50,7 +54,10 @@ class Client:
         wait_for_ready: Whether a call made without a connection waits for one until its deadline, or fails at once.
         name: Who this is, in the server's logs; by default the program and its process id.
         heartbeat: Seconds of silence after which the server is pinged; after three of them it is given up.
-        max_in_flight: Calls in flight at once; past it `ResourceExhausted`.
+        retry: When calls are tried again; by default only what never ran is.
+        interceptors: Coroutine functions that are given each call and `proceed`, the first one outermost:
+            `async def log(call, proceed): ...; return await proceed()`. Of a stream, `proceed` lasts until its end.
+        max_in_flight: Calls in flight at once, to each server; past it `ResourceExhausted`.
         window_bytes: Bytes that the server may send beyond what this client has read.
         backlog_bytes: Bytes of calls that may wait to be sent; past it `ResourceExhausted`.
         options: Options of the socket.
@@ -71,6 +78,8 @@ class Client:
         wait_for_ready: bool = True,
         name: str | None = None,
         heartbeat: float = 2.0,
+        retry: Retry | None = None,
+        interceptors: Iterable[ClientInterceptor] = (),
         max_in_flight: int = 16_384,
         window_bytes: int = 8 * _MIB,
         backlog_bytes: int = 64 * _MIB,
@@ -96,6 +105,12 @@ class Client:
         settings = ChannelSettings(link=link, max_calls=max_in_flight, backlog_bytes=backlog_bytes)
         self._notices = Notices(_log)
         self._pool = Pool(self._endpoints, settings, self._notices, wait_for_ready=wait_for_ready)
+        self._budget = None if retry is None else Budget(retry)
+        self._hedge = None if retry is None else retry.hedge
+        self._interceptors = tuple(interceptors)
+        if self._interceptors or self._hedge is not None:
+            # In the place of the plain one, which so costs nothing more where there are none.
+            self.call = self._call_around  # type: ignore[method-assign]  # takes what `call` takes
         self._given_context = context
         self._context: Context | None = None
         self._decoders = Decoders(Decoder)
@@ -196,6 +211,7 @@ class Client:
         result_type: type[T],
         metadata: Mapping[str, str] | None = ...,
         wait_for_ready: bool | None = ...,
+        idempotent: bool = ...,
     ) -> T: ...
 
     @overload
@@ -209,6 +225,7 @@ class Client:
         result_type: Any = ...,
         metadata: Mapping[str, str] | None = ...,
         wait_for_ready: bool | None = ...,
+        idempotent: bool = ...,
     ) -> Any: ...
 
     async def call(
@@ -221,20 +238,24 @@ class Client:
         result_type: Any = Any,
         metadata: Mapping[str, str] | None = None,
         wait_for_ready: bool | None = None,
+        idempotent: bool = False,
     ) -> Any:
         """Call a method and wait for its result.
 
-        A call runs at most once. Cancelling the waiting task cancels the handler. A call made inside a handler ends at
-        that handler's deadline if it is earlier.
+        A call runs at most once, unless it is idempotent and the client has a `Retry` policy. Cancelling the waiting
+        task cancels the handler. A call made inside a handler ends at that handler's deadline if it is earlier.
 
         Args:
             method: The full name, as in `calc.add`.
-            args: The params by position.
+            args: The params by position. An async iterator among them is sent item by item, in the place of the
+                parameter that takes a stream.
             params: The params by name, instead of `args`.
             timeout: Seconds for all of it, waiting for a connection included; the client's own by default.
             result_type: What to decode the result into; by default whatever MessagePack gives.
             metadata: Text by name that travels with the call; the handler sees it in `current_call().metadata`.
             wait_for_ready: As the constructor's, for this call.
+            idempotent: Whether running it twice does no more than once, so that the client's `Retry` may do so. A stub
+                knows it from the interface.
 
         Returns:
             The handler's result.
@@ -261,11 +282,14 @@ class Client:
             decoder = self._decoders[result_type]
         except TypeError:
             decoder = self._decoders.of(result_type)
+        attempts: Attempts | None = None
+        failed: Connection | None = None
         try:
             while True:
                 connection = self._pool.usable
                 if connection is None or get_ident() != self._thread:
-                    connection = await self._connection(deadline, wait_for_ready)
+                    self._check_usable()
+                    connection = await self._pool.connection(deadline, wait_for_ready, besides=failed)
                     now = _monotonic()
                 if not deadline > now:  # not a number, too
                     raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
@@ -279,6 +303,14 @@ class Client:
                 except NeverRan as signal:
                     await self._pool.after(signal, wait_for_ready)
                     now = _monotonic()
+                except RpcError as error:
+                    if self._budget is None:
+                        raise
+                    if attempts is None:
+                        attempts = Attempts(self._budget, self._calls, idempotent=idempotent, deadline=deadline)
+                    if not await attempts.after(error):
+                        raise
+                    failed, now = connection, _monotonic()
         except RpcError as error:
             error.from_call = True
             if isinstance(error, InvalidArgument) and source_of(values)[1] is not None:
@@ -294,6 +326,7 @@ class Client:
                     metadata=metadata,
                     wait_for_ready=wait_for_ready,
                 )
+                opened = dataclasses.replace(opened, interceptors=())  # they run around this already
                 async with Conversation[Any, Any](self._pool, opened) as conversation:
                     return await conversation.result()
             raise
@@ -427,7 +460,32 @@ class Client:
             result=self._decoders.of(result_type),
             metadata=metadata,
             wait_for_ready=wait_for_ready,
+            interceptors=self._interceptors,
         )
+
+    async def _call_around(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        params: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotent: bool = False,
+        **options: Any,
+    ) -> Any:
+        """`call` for a client with interceptors or hedging."""
+        seen = ClientCall(method, args if params is None else params, metadata, streams=False)
+
+        async def attempt() -> Any:
+            return await Client.call(
+                self, method, *args, params=params, metadata=seen.metadata or None, idempotent=idempotent, **options
+            )
+
+        async def hedged() -> Any:
+            return await race(attempt, self._hedge or 0.0)
+
+        last = attempt if self._hedge is None or not idempotent else hedged
+        return await run(self._interceptors, seen, last)
 
     async def notify(
         self,
@@ -471,6 +529,38 @@ class Client:
         if not self._calls % _YIELD:
             await asyncio.sleep(0)  # a loop of notifies must not keep the loop to itself
         self._calls += 1
+
+    def stub(
+        self,
+        interface: type[T],
+        service: str | None = None,
+        *,
+        timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        wait_for_ready: bool | None = None,
+    ) -> T:
+        """An object with the methods of an interface, each of which calls the server's.
+
+        The interface is a plain class with annotated methods that raise NotImplementedError: `async def` those that
+        give a result, plain `def` those that give an `AsyncIterator`. Type checkers see arguments, results and items.
+
+        Args:
+            interface: The class.
+            service: The service's name; by default the class's in lower case, words joined by underscores: `Calc` is
+                `calc`, `ImageStore` is `image_store`.
+            timeout: As for `call`, for each of its calls.
+            metadata: As for `call`, for each of its calls.
+            wait_for_ready: As for `call`, for each of its calls.
+
+        Returns:
+            The stub. Its methods raise what `call` and `stream` raise. A stream opens at its first item, and ends
+            when it is used up, dropped, or closed by `aclose`.
+
+        Raises:
+            UsageError: It is a Protocol or an abstract class, or an annotation is missing.
+        """
+        options = StubOptions(timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready)
+        return make_stub(self, interface, service, options)
 
     def _check_usable(self) -> None:
         if self.state is ClientState.CLOSED:

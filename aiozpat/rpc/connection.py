@@ -22,6 +22,7 @@ import msgspec
 
 from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Decoder, ItemDecoder, extract, is_large
 from aiozpat.errors import (
+    Closed,
     DeadlineExceeded,
     Internal,
     InvalidArgument,
@@ -307,9 +308,10 @@ class Connection:
             self._withdraw(call.id)
 
     def abandon_threadsafe(self, call: Pending) -> None:
-        """`abandon`, from whichever thread collects garbage."""
+        """End a call with streams, from whichever thread collects garbage."""
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.abandon, call)
+            error = Closed(f"the stream of {call.method} was dropped")
+            self._loop.call_soon_threadsafe(self.fail, call, error)
 
     def fail(self, call: Pending, error: BaseException) -> None:
         """End a call with streams from this side."""
@@ -534,6 +536,7 @@ class Connection:
         if call is None:
             return
         error = rpc_error(record.code, record.message)
+        error.refused = True
         if record.code == StatusCode.UNAVAILABLE:
             self._settle_call(call, NeverRan(error))
             self._drain_away(error)

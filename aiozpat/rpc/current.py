@@ -72,6 +72,16 @@ class Call:
         return self._job.session.label
 
     @property
+    def params(self) -> tuple[Any, ...]:
+        """The params in the order of the handler's signature, defaults filled in."""
+        return self._job.args
+
+    @property
+    def streams(self) -> bool:
+        """Whether items are taken or given."""
+        return self._job.route.streams
+
+    @property
     def cancelled(self) -> bool:
         """Whether nobody waits for the answer any more: a plain-def handler that runs long asks now and then."""
         return self._job.answered

@@ -25,6 +25,7 @@ from aiozpat.errors import (
     ResourceExhausted,
     RpcError,
     StatusCode,
+    UsageError,
 )
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.admission import Decision, Gate
@@ -42,9 +43,10 @@ from aiozpat.protocol.records import (
     Request,
     encode,
 )
-from aiozpat.rpc.current import Job, current_job
+from aiozpat.rpc.current import Call, Job, current_job
 from aiozpat.rpc.failures import RECORD_BYTES, error_record, internal, unimplemented
 from aiozpat.rpc.flows import Outbound, pump
+from aiozpat.rpc.interceptors import Proceed, ServerInterceptor, run
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.route import Route, positional
 from aiozpat.rpc.service import Method, Service
@@ -52,6 +54,7 @@ from aiozpat.rpc.session import Session
 from aiozpat.rpc.streaming import attach, take
 
 _log = logging.getLogger("aiozpat.server")
+_REFUSALS = (StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE)
 _EAGER = sys.version_info >= (3, 12)  # a handler that never suspends then ends inside its task's constructor
 FLUSH_AT = 128  # replies that leave at once; waiting for more would make both sides take turns
 _monotonic = time.monotonic
@@ -69,6 +72,7 @@ class Executor:
         control: Called with each record that is not about a call.
         notices: Where refusals and drops are counted.
         send_tracebacks: Whether an unexpected exception's traceback travels to the caller.
+        interceptors: What runs around each call.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Executor:
         control: Callable[[Session, Record], None],
         notices: Notices,
         send_tracebacks: bool,
+        interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
@@ -90,6 +95,7 @@ class Executor:
         self._control = control
         self._notices = notices
         self._send_tracebacks = send_tracebacks
+        self._interceptors = interceptors
         self._threads = anyio.CapacityLimiter(limits.max_threads)
         self.gate: Gate[Job] = Gate(limits.max_concurrency, limits.max_queued)
         self.routes: dict[str, Route] = {}
@@ -107,6 +113,34 @@ class Executor:
         self._timer: asyncio.TimerHandle | None = None
 
     def _callable(self, method: Method) -> Callable[..., Any]:
+        call = self._plain_callable(method)
+        if not self._interceptors or method.signature.replies:  # a stream's run around all of it
+            return call
+
+        async def intercepted(*args: Any) -> Any:
+            return await self._intercept(lambda: call(*args))
+
+        return intercepted
+
+    async def _intercept(self, last: Proceed) -> Any:
+        """Run a call through the interceptors; what they raise before it proceeds, they refuse."""
+        job = current_job.get()
+        if job is None:
+            raise UsageError("interceptors run in the task of their call")
+        proceeded = False
+
+        async def proceed() -> Any:
+            nonlocal proceeded
+            proceeded = True
+            return await last()
+
+        try:
+            return await run(self._interceptors, Call(job), proceed)
+        except RpcError as error:
+            error.refused = not proceeded and error.code in _REFUSALS
+            raise
+
+    def _plain_callable(self, method: Method) -> Callable[..., Any]:
         call = positional(method)
         if method.is_async:
             return call
@@ -366,7 +400,10 @@ class Executor:
         current_job.set(job)
         job.route.calls += 1
         try:
-            await pump(job.route.call(*job.args), outbound)
+            if self._interceptors:
+                await self._intercept(lambda: pump(job.route.call(*job.args), outbound))
+            else:
+                await pump(job.route.call(*job.args), outbound)
             if not job.answered:
                 self._put(job.session, job.key, encode((END, job.key)))
         except BaseException as error:
@@ -448,6 +485,9 @@ class Executor:
             answer = error
         else:
             answer = internal(job.route.name, error, self._send_tracebacks)
+        if answer.refused:
+            self._refuse(job.session, job.key, answer.code, answer.message)
+            return
         self._answer_error(job.session, job.key, answer)
 
     def _answer_error(self, session: Session, key: int, error: RpcError) -> None:

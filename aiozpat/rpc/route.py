@@ -51,8 +51,9 @@ class Route:
         if self.streams:
             self.fast = _not_fast
         self.gate: Gate[Job] | None = None
-        if method.max_concurrency is not None:
-            self.gate = Gate(method.max_concurrency, method.max_queued)
+        options = method.options
+        if options.max_concurrency is not None:
+            self.gate = Gate(options.max_concurrency, options.max_queued)
         self.calls = 0
         self.errors = 0
 

@@ -13,6 +13,7 @@ from aiozpat.errors import Closed, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import MethodStatistics, ServerStatistics
 from aiozpat.rpc.executor import Executor
+from aiozpat.rpc.interceptors import ServerInterceptor
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.listener import Listener
 from aiozpat.rpc.route import Route
@@ -39,6 +40,10 @@ class Server:
         heartbeat: Seconds of silence after which a client is pinged; after three of them it is given up.
         grace: Seconds for running calls to finish when it drains.
         send_tracebacks: Whether callers see the traceback of an unexpected exception (not for the public).
+        interceptors: Coroutine functions that are given each call and `proceed`, the first one outermost:
+            `async def log(call, proceed): ...; return await proceed()`. Of a stream, `proceed` lasts until its end. An
+            RpcError raised before it proceeds is the answer; `ResourceExhausted` and `Unavailable` tell the client
+            that the call never ran.
         options: Options of the socket.
         context: A context to share; by default the loop's own.
 
@@ -60,6 +65,7 @@ class Server:
         heartbeat: float = 2.0,
         grace: float = 5.0,
         send_tracebacks: bool = False,
+        interceptors: Iterable[ServerInterceptor] = (),
         options: SocketOptions | None = None,
         context: Context | None = None,
     ) -> None:
@@ -83,6 +89,7 @@ class Server:
         )
         self._grace = grace
         self._send_tracebacks = send_tracebacks
+        self._interceptors = tuple(interceptors)
         self._context = context
         self._notices = Notices(_log)
         self._executor: Executor | None = None
@@ -134,6 +141,7 @@ class Server:
                 control=listener.control,
                 notices=self._notices,
                 send_tracebacks=self._send_tracebacks,
+                interceptors=self._interceptors,
             )
         except BaseException:
             await listener.close()

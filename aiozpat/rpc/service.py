@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from aiozpat.errors import UsageError
+from aiozpat.rpc.interface import MAX_QUEUED, MethodOptions, implemented
 from aiozpat.rpc.params import Params
 from aiozpat.rpc.signature import Signature, signature_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-MAX_QUEUED = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,27 +27,45 @@ class Method:
     signature: Signature
     params: Params
     is_async: bool
-    max_concurrency: int | None
-    max_queued: int
+    options: MethodOptions
 
 
 class Service:
     """A named group of methods; give it to a `Server`.
 
+    Its methods are functions, registered by `method`, or those of an object, or both.
+
     Args:
         name: The first part of each method's full name: identifiers joined by dots.
+        implementation: An object whose methods are served: those of `interface`, or without one those that are marked
+            with `aiozpat.method`.
+        interface: The class that says what the object has to have, and that clients make their stubs from.
         version: Anything that tells versions apart, usually semantic.
 
     Raises:
         ValueError: The name is not made of identifiers.
+        UsageError: The object does not match the interface, or has nothing to serve; the message names the difference.
     """
 
-    def __init__(self, name: str, *, version: str = "0.0.0") -> None:
+    def __init__(
+        self,
+        name: str,
+        implementation: object | None = None,
+        *,
+        interface: type | None = None,
+        version: str = "0.0.0",
+    ) -> None:
         if not _NAME.fullmatch(name):
             raise ValueError(f"a service's name is made of identifiers joined by dots; got {name!r}")
         self.name = name
         self.version = version
         self._methods: dict[str, Method] = {}
+        if implementation is None:
+            if interface is not None:
+                raise UsageError(f"Service({name!r}, implementation, interface=...): the implementation is missing")
+            return
+        for method in implemented(implementation, interface):
+            self._register(method.handler, method.name, method.options)
 
     def __repr__(self) -> str:
         return f"<aiozpat.Service {self.name} {self.version}: {', '.join(self._methods) or 'no methods yet'}>"
@@ -62,7 +80,13 @@ class Service:
 
     @overload
     def method(
-        self, /, *, name: str | None = ..., max_concurrency: int | None = ..., max_queued: int = ...
+        self,
+        /,
+        *,
+        name: str | None = ...,
+        idempotent: bool = ...,
+        max_concurrency: int | None = ...,
+        max_queued: int = ...,
     ) -> Callable[[F], F]: ...
 
     def method(
@@ -71,6 +95,7 @@ class Service:
         /,
         *,
         name: str | None = None,
+        idempotent: bool = False,
         max_concurrency: int | None = None,
         max_queued: int = MAX_QUEUED,
     ) -> F | Callable[[F], F]:
@@ -83,27 +108,32 @@ class Service:
         Args:
             handler: The function; each parameter's annotation is its schema.
             name: The method's name; the function's by default.
+            idempotent: Whether running it twice does no more than once, so that a client's `Retry` may try it again.
             max_concurrency: How many calls of it run at once, on one server; `None` leaves it to the server's limit.
             max_queued: How many more wait for their turn; past both, a call is refused with `ResourceExhausted`.
 
         Raises:
             UsageError: The function can't be a method; the message says why.
         """
-        if handler is not None:
-            return self._register(handler, name, max_concurrency, max_queued)
-        return lambda function: self._register(function, name, max_concurrency, max_queued)
+        options = MethodOptions(idempotent=idempotent, max_concurrency=max_concurrency, max_queued=max_queued)
 
-    def _register(self, handler: F, name: str | None, max_concurrency: int | None, max_queued: int) -> F:
+        def register(function: F) -> F:
+            self._register(function, name, options)
+            return function
+
+        return register if handler is None else register(handler)
+
+    def _register(self, handler: Callable[..., Any], name: str | None, options: MethodOptions) -> None:
         short = name if name is not None else getattr(handler, "__name__", "")
         if not short.isidentifier():
             raise UsageError(f"a method's name is an identifier; got {short!r}: give it name=")
         full = f"{self.name}.{short}"
         if short in self._methods:
             raise UsageError(f"{full} is registered already")
-        if max_concurrency is not None and max_concurrency < 1:
-            raise UsageError(f"{full}: max_concurrency is at least 1; got {max_concurrency}")
-        if max_queued < 0:
-            raise UsageError(f"{full}: max_queued is at least 0; got {max_queued}")
+        if options.max_concurrency is not None and options.max_concurrency < 1:
+            raise UsageError(f"{full}: max_concurrency is at least 1; got {options.max_concurrency}")
+        if options.max_queued < 0:
+            raise UsageError(f"{full}: max_queued is at least 0; got {options.max_queued}")
         signature = signature_of(full, handler)
         self._methods[short] = Method(
             name=full,
@@ -111,7 +141,5 @@ class Service:
             signature=signature,
             params=Params(full, signature.parameters),
             is_async=signature.replies or inspect.iscoroutinefunction(handler),
-            max_concurrency=max_concurrency,
-            max_queued=max_queued,
+            options=options,
         )
-        return handler

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
+import logging
 import math
 import time
 import warnings
 from collections import deque
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, cast
@@ -18,11 +21,14 @@ from aiozpat.protocol.records import Opening
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
 from aiozpat.rpc.flows import Outbound, pump
+from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor
+from aiozpat.rpc.interceptors import run as _run
 from aiozpat.rpc.pending import NeverRan, Pending
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+_log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
 
 
@@ -42,6 +48,7 @@ class Opened:
         result: Decodes the result.
         metadata: Text by name.
         wait_for_ready: As for `Client.call`.
+        interceptors: The client's.
     """
 
     method: str
@@ -55,6 +62,7 @@ class Opened:
     result: Decoder
     metadata: Mapping[str, str] | None
     wait_for_ready: bool | None
+    interceptors: Sequence[ClientInterceptor]
 
 
 class Opener(Protocol):
@@ -85,6 +93,7 @@ class Stream(Generic[T]):
         self._opened = opened
         self._connection: Connection | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._around: asyncio.Task[Any] | None = None
         self._deadline = math.inf
 
     def __repr__(self) -> str:
@@ -92,11 +101,16 @@ class Stream(Generic[T]):
         return f"<aiozpat.{type(self).__name__} of {self._opened.method}, {state}>"
 
     def __del__(self) -> None:
-        pending, connection = self._pending, self._connection
-        if pending is None or connection is None or self._left or pending.future.done():
-            return
-        warnings.warn(f"{self!r} was left open; use `async with`", ResourceWarning, source=self, stacklevel=1)
-        connection.abandon_threadsafe(pending)
+        pending = self._pending
+        if pending is not None and not self._left and not pending.future.done():
+            warnings.warn(f"{self!r} was left open; use `async with`", ResourceWarning, source=self, stacklevel=1)
+            self.drop()
+
+    def drop(self) -> None:
+        """End the call, from whichever thread collects garbage; for who can't wait."""
+        if not self._left and self._connection is not None and self._pending is not None:
+            self._connection.abandon_threadsafe(self._pending)
+        self._left = True
 
     async def __aenter__(self) -> Self:
         if self._pending is not None or self._left:
@@ -106,7 +120,10 @@ class Stream(Generic[T]):
         job = current_job.get()
         if job is not None:
             self._deadline = min(self._deadline, job.deadline)
-        connection, pending = await self._open()
+        if self._opened.interceptors:
+            connection, pending = await self._open_around()
+        else:
+            connection, pending = await self._open()
         source = self._opened.source
         if source is not None:
             self._pump = asyncio.create_task(_send_all(source, connection, pending))
@@ -123,6 +140,37 @@ class Stream(Generic[T]):
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait({self._pump})
+        if self._around is not None:
+            await asyncio.wait({self._around})
+            if not self._around.cancelled() and (failure := self._around.exception()) is not None:
+                _log.debug("an interceptor of %s ended with %r", self._opened.method, failure)
+
+    async def _open_around(self) -> tuple[Connection, Pending]:
+        """Send the call through the interceptors, which then last as long as the call; in a task of their own."""
+        opened = self._opened
+        seen = ClientCall(opened.method, opened.params, opened.metadata, streams=True)
+        sent: asyncio.Future[tuple[Connection, Pending]] = asyncio.get_running_loop().create_future()
+        holder = [self]  # emptied: who drops a stream ends it, so its interceptors' task must not refer to it
+
+        async def last() -> None:
+            stream = holder.pop()
+            stream._opened = dataclasses.replace(stream._opened, metadata=seen.metadata or None)
+            connection, pending = await stream._open()
+            del stream
+            sent.set_result((connection, pending))
+            with contextlib.suppress(Closed):  # its block was left: that is no failure
+                await asyncio.shield(pending.future)
+
+        self._around = asyncio.create_task(_run(opened.interceptors, seen, last))
+        try:
+            await asyncio.wait({sent, self._around}, return_when=asyncio.FIRST_COMPLETED)
+            if not sent.done():
+                await self._around
+                raise UsageError(f"an interceptor of {opened.method} returned without having awaited proceed()")
+        except BaseException:
+            self._around.cancel()
+            raise
+        return sent.result()
 
     async def _open(self) -> tuple[Connection, Pending]:
         """Send the call."""
@@ -166,7 +214,7 @@ class Stream(Generic[T]):
 
     async def _again(self, signal: NeverRan) -> None:
         """The call did not run: open it on another session, unless items were sent, which nobody kept."""
-        if self._opened.sends:
+        if self._opened.sends or self._around is not None:
             raise signal.reason
         await self._client.after(signal, self._opened.wait_for_ready)
         await self._open()

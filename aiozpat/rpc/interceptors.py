@@ -1,0 +1,55 @@
+"""Interceptors: code around every call of a client or server, in one shape for results and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from aiozpat.rpc.current import Call
+
+C = TypeVar("C")
+
+Proceed: TypeAlias = Callable[[], Awaitable[Any]]
+
+
+class ClientCall:
+    """A call as a client's interceptors see it.
+
+    Attributes:
+        method: The full name.
+        params: By position or by name.
+        metadata: What travels beside the params; may be changed until the call proceeds.
+        streams: Whether items are sent or come back; the call then lasts as long as its block, and has no result.
+    """
+
+    __slots__ = ("metadata", "method", "params", "streams")
+
+    def __init__(self, method: str, params: Any, metadata: Mapping[str, str] | None, *, streams: bool) -> None:
+        self.method = method
+        self.params = params
+        self.metadata: dict[str, str] = dict(metadata or {})
+        self.streams = streams
+
+    def __repr__(self) -> str:
+        return f"<aiozpat.ClientCall of {self.method}>"
+
+
+ClientInterceptor: TypeAlias = Callable[[ClientCall, Proceed], Awaitable[Any]]
+ServerInterceptor: TypeAlias = Callable[[Call, Proceed], Awaitable[Any]]
+
+
+async def run(interceptors: Sequence[Callable[[C, Proceed], Awaitable[Any]]], call: C, last: Proceed) -> Any:
+    """Run a call through its interceptors, the first one outermost.
+
+    Args:
+        interceptors: Each is given the call, and `proceed`, which runs all that is further in and gives its result.
+        call: The call.
+        last: The call itself.
+    """
+
+    def step(number: int) -> Proceed:
+        if number == len(interceptors):
+            return last
+        return lambda: interceptors[number](call, step(number + 1))
+
+    return await step(0)()

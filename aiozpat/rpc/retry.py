@@ -1,0 +1,122 @@
+"""When a call is tried again, and what holds retries back when everything fails."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+
+from aiozpat.errors import RpcError, StatusCode
+
+_monotonic = time.monotonic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """A policy for calls that fail, given to a `Client`.
+
+    Tried again is only what is safe: a call that the server refused before it ran (it was overloaded), or one that is
+    idempotent, as its service or its caller says. What never left this process needs no policy, and waits for a
+    connection. A deadline holds for all attempts together.
+
+    Args:
+        attempts: How often a call is made at most, the first time included.
+        backoff: Seconds before the second attempt, at most; doubled for each further one. How long it really is, is
+            random, so that clients that failed together don't come back together.
+        max_backoff: Seconds between two attempts at most.
+        codes: How a call must have ended.
+        budget: Retries for each call made, over time: 0.1 lets a tenth of the load come back as retries. Without it,
+            retries would keep down a service that is down.
+        burst: Retries that may come at once, beyond the budget.
+        hedge: Seconds after which an idempotent call that is not answered yet is made once more, on another server
+            where there is one; the first answer counts, and the other call is cancelled. `None`: never.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    attempts: int = 3
+    backoff: float = 0.05
+    max_backoff: float = 1.0
+    codes: frozenset[StatusCode] = frozenset({StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED})
+    budget: float = 0.1
+    burst: int = 100
+    hedge: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.attempts >= 1 or self.attempts != int(self.attempts):
+            raise ValueError(f"Retry.attempts is a whole number from 1 up; got {self.attempts!r}")
+        for name in ("backoff", "max_backoff", "budget", "burst"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"Retry.{name} is 0 or more; got {getattr(self, name)!r}")
+        if self.hedge is not None and not self.hedge >= 0:
+            raise ValueError(f"Retry.hedge is a number of seconds, 0 or more, or None; got {self.hedge!r}")
+
+    def pause(self, attempt: int) -> float:
+        """Seconds to wait after an attempt, counted from 1; random, from none to all of it."""
+        longest = min(self.max_backoff, self.backoff * 2.0 ** (attempt - 1))
+        return random.uniform(0, longest)  # noqa: S311 - not for secrets
+
+
+class Budget:
+    """How many retries a client may still make.
+
+    Args:
+        policy: The client's.
+    """
+
+    __slots__ = ("_counted", "_tokens", "policy")
+
+    def __init__(self, policy: Retry) -> None:
+        self.policy = policy
+        self._tokens = float(policy.burst)
+        self._counted = 0
+
+    def spend(self, calls: int) -> bool:
+        """Take one retry; False if there is none left.
+
+        Args:
+            calls: How many calls the client has made so far.
+        """
+        earned = (calls - self._counted) * self.policy.budget
+        self._counted = calls
+        self._tokens = min(self.policy.burst, self._tokens + earned)
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Attempts:
+    """The attempts of one call that has failed.
+
+    Args:
+        budget: The client's policy, and what is left of it.
+        calls: How many calls the client has made so far.
+        idempotent: Whether the call may run twice.
+        deadline: Until when all of it must have ended, `time.monotonic()`.
+    """
+
+    __slots__ = ("_budget", "_calls", "_deadline", "_idempotent", "_made")
+
+    def __init__(self, budget: Budget, calls: int, *, idempotent: bool, deadline: float) -> None:
+        self._budget = budget
+        self._calls = calls
+        self._idempotent = idempotent
+        self._deadline = deadline
+        self._made = 1
+
+    async def after(self, error: RpcError) -> bool:
+        """Wait for the next attempt, where there is to be one; False if this error is the end."""
+        policy = self._budget.policy
+        if self._made >= policy.attempts or error.code not in policy.codes:
+            return False
+        if not (error.refused or self._idempotent):
+            return False
+        pause = policy.pause(self._made)
+        if _monotonic() + pause >= self._deadline or not self._budget.spend(self._calls):
+            return False
+        self._made += 1
+        await asyncio.sleep(pause)
+        return True

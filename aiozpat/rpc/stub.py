@@ -1,0 +1,145 @@
+"""Stubs: an interface's methods as calls of a client."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+
+from aiozpat.errors import InvalidArgument
+from aiozpat.rpc.interface import InterfaceMethod, methods_of, service_name
+from aiozpat.rpc.streams import Stream
+
+if TYPE_CHECKING:
+    from aiozpat.rpc.client import Client
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StubOptions:
+    """What all calls of one stub have in common; `None` leaves it to the client."""
+
+    timeout: float | None
+    metadata: Mapping[str, str] | None
+    wait_for_ready: bool | None
+
+
+def make_stub(client: Client, interface: type[T], service: str | None, options: StubOptions) -> T:
+    """An object with the methods of an interface, each of which calls the server's.
+
+    Raises:
+        UsageError: It is no interface.
+    """
+    methods = {
+        declared.attribute: _caller(client, declared, f"{service or service_name(interface)}.{declared.name}", options)
+        for declared in methods_of(interface)
+    }
+    # A class of its own, so that it is an instance of the interface; its constructor is the implementation's affair.
+    kind = type(f"{interface.__name__}Stub", (interface,), {"__repr__": _repr_of(client, interface)})
+    stub: Any = object.__new__(kind)
+    vars(stub).update(methods)
+    return cast("T", stub)
+
+
+def _repr_of(client: Client, interface: type) -> Callable[[Any], str]:
+    return lambda _: f"<stub of {interface.__name__} by {client!r}>"
+
+
+def _caller(client: Client, declared: InterfaceMethod, method: str, options: StubOptions) -> Callable[..., Any]:
+    """The function that stands for one method."""
+    arguments = _Arguments(method, declared)
+    shared: dict[str, Any] = {
+        "timeout": options.timeout,
+        "metadata": options.metadata,
+        "wait_for_ready": options.wait_for_ready,
+    }
+    result = declared.signature.result
+    idempotent = declared.options.idempotent
+
+    def call(*args: Any, **kwargs: Any) -> Awaitable[Any]:
+        args, params = arguments.bind(args, kwargs)
+        return client.call(method, *args, params=params, result_type=result, idempotent=idempotent, **shared)
+
+    def stream(*args: Any, **kwargs: Any) -> StubStream[Any]:
+        args, params = arguments.bind(args, kwargs)
+        return StubStream(client.stream(method, *args, params=params, item_type=result, **shared))
+
+    caller = stream if declared.signature.replies else call
+    functools.update_wrapper(caller, declared.function)
+    return caller
+
+
+class _Arguments:
+    """How a stub's arguments become params.
+
+    Args:
+        method: The full name, for messages.
+        declared: The interface's method.
+    """
+
+    def __init__(self, method: str, declared: InterfaceMethod) -> None:
+        self._method = method
+        self._signature = inspect.signature(declared.function.__get__(object()))
+        kinds = [parameter.kind for parameter in self._signature.parameters.values()]
+        self._by_name = inspect.Parameter.KEYWORD_ONLY in kinds
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+        """The params by position, or by name where a name was given.
+
+        Raises:
+            InvalidArgument: They don't fit the method.
+        """
+        if not kwargs and not self._by_name:
+            return args, None  # the server checks them
+        try:
+            return (), self._signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise InvalidArgument(f"{self._method}: {error}") from None
+
+
+class StubStream(Generic[T]):
+    """The items of a stub's stream method: an async iterator that opens at the first item, and ends when it is dropped.
+
+    `async with` ends it at a certain moment, as for `Stream`; so does `aclose`, and `contextlib.aclosing` with it.
+    """
+
+    def __init__(self, stream: Stream[T]) -> None:
+        self._stream = stream
+        self._entered = False
+
+    def __repr__(self) -> str:
+        return repr(self._stream)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if not self._entered:
+            await self.__aenter__()
+        try:
+            return await self._stream.__anext__()
+        except StopAsyncIteration:
+            await self.aclose()
+            raise
+
+    async def __aenter__(self) -> Self:
+        self._entered = True
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the stream, here and on the server."""
+        self._entered = True
+        await self._stream.__aexit__(None, None, None)
+
+    def __del__(self) -> None:
+        self._stream.drop()

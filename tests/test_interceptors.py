@@ -1,0 +1,196 @@
+"""Code around calls, on both sides, for results and streams."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import aiozpat
+from aiozpat import Call, Client, ClientCall, Proceed, Retry, Server, errors
+from tests.support import LOOPBACK, until
+
+
+def echo_service() -> aiozpat.Service:
+    service = aiozpat.Service("s")
+
+    @service.method
+    async def meta() -> dict[str, str]:
+        return dict(aiozpat.current_call().metadata)
+
+    @service.method
+    async def add(a: int, b: int = 1) -> int:
+        return a + b
+
+    @service.method
+    def slow_add(a: int, b: int) -> int:
+        return a + b
+
+    @service.method
+    async def count(n: int) -> AsyncIterator[Any]:
+        yield dict(aiozpat.current_call().metadata)
+        for number in range(n):
+            yield number
+
+    @service.method
+    async def total(numbers: AsyncIterator[int]) -> int:
+        return sum([number async for number in numbers])
+
+    @service.method
+    async def fail() -> None:
+        raise errors.NotFound("nothing here")
+
+    return service
+
+
+async def test_interceptors_run_around_each_call_in_their_order() -> None:
+    seen: list[str] = []
+
+    def named(name: str) -> Any:
+        async def intercept(call: ClientCall | Call, proceed: Proceed) -> Any:
+            seen.append(f"{name} {call.method} {call.streams}")
+            try:
+                return await proceed()
+            except errors.RpcError as error:
+                seen.append(f"{name} {error.code.name}")
+                raise
+            finally:
+                seen.append(f"{name} done")
+
+        return intercept
+
+    async with (
+        Server(echo_service(), bind=LOOPBACK, interceptors=[named("s1"), named("s2")]) as server,
+        Client(server.endpoint, interceptors=[named("c1"), named("c2")]) as client,
+    ):
+        assert await client.call("s.add", 1, 2, result_type=int) == 3
+        inner = ["s1 s.add False", "s2 s.add False", "s2 done", "s1 done"]
+        assert seen == ["c1 s.add False", "c2 s.add False", *inner, "c2 done", "c1 done"]
+        seen.clear()
+        assert await client.call("s.slow_add", 1, 2) == 3
+        assert len(seen) == 8
+        seen.clear()
+        with pytest.raises(errors.NotFound):
+            await client.call("s.fail")
+        assert [line for line in seen if "NOT_FOUND" in line] == [f"{n} NOT_FOUND" for n in ("s2", "s1", "c2", "c1")]
+        seen.clear()
+        async with client.stream("s.count", 3) as items:
+            assert seen[:2] == ["c1 s.count True", "c2 s.count True"]
+            assert [item async for item in items][1:] == [0, 1, 2]
+            await until(lambda: "s1 done" in seen)
+        assert seen[-2:] == ["c2 done", "c1 done"]
+
+
+async def test_metadata_added_on_the_way_reaches_the_handler() -> None:
+    async def sign(call: ClientCall, proceed: Proceed) -> Any:
+        call.metadata["signed"] = "yes"
+        return await proceed()
+
+    async with (
+        Server(echo_service(), bind=LOOPBACK) as server,
+        Client(server.endpoint, interceptors=[sign]) as client,
+    ):
+        assert await client.call("s.meta") == {"signed": "yes"}
+        assert await client.call("s.meta", metadata={"a": "b"}) == {"a": "b", "signed": "yes"}
+        async with client.stream("s.count", 0, metadata={"a": "b"}) as items:
+            assert await anext(items) == {"a": "b", "signed": "yes"}
+
+
+async def test_a_client_interceptor_may_answer_itself_and_a_server_one_may_change_the_answer() -> None:
+    asked = 0
+    cache: dict[Any, Any] = {}
+
+    async def cached(call: ClientCall, proceed: Proceed) -> Any:
+        key = (call.method, call.params)
+        if key not in cache:
+            cache[key] = await proceed()
+        return cache[key]
+
+    async def count(call: Call, proceed: Proceed) -> Any:
+        nonlocal asked
+        asked += 1
+        return 10 * await proceed() + len(call.params)
+
+    async with (
+        Server(echo_service(), bind=LOOPBACK, interceptors=[count]) as server,
+        Client(server.endpoint, interceptors=[cached]) as client,
+    ):
+        for _ in range(5):
+            assert await client.call("s.add", 1) == 22
+        assert asked == 1
+        with pytest.raises(errors.UsageError, match=r"without having awaited proceed\(\)"):
+            cache["s.count", (1,)] = None
+            async with client.stream("s.count", 1):
+                pass
+
+
+async def test_what_an_interceptor_refuses_never_ran_and_may_be_tried_again() -> None:
+    left = 2
+
+    async def full(call: Call, proceed: Proceed) -> Any:
+        nonlocal left
+        if left:
+            left -= 1
+            raise errors.ResourceExhausted("come back later")
+        return await proceed()
+
+    async def deny(call: Call, proceed: Proceed) -> Any:
+        if call.metadata.get("key") != "open sesame":
+            raise errors.Unauthenticated("who are you?", details={"scheme": "key"})
+        return await proceed()
+
+    async with Server(echo_service(), bind=LOOPBACK, interceptors=[deny, full]) as server:
+        key = {"key": "open sesame"}
+        async with Client(server.endpoint) as client:
+            with pytest.raises(errors.Unauthenticated, match="who are you") as caught:
+                await client.call("s.add", 1)
+            assert caught.value.details == {"scheme": "key"}
+            with pytest.raises(errors.ResourceExhausted) as refused:
+                await client.call("s.add", 1, metadata=key)
+            assert refused.value.refused
+            assert server.statistics().notices["refused"] == 1
+            with pytest.raises(errors.Unauthenticated):
+                async with client.stream("s.count", 1) as items:
+                    await anext(items)
+        async with Client(server.endpoint, retry=Retry(attempts=2, backoff=0.001)) as client:
+            assert await client.call("s.add", 1, metadata=key) == 2
+
+
+async def test_a_stream_left_or_cancelled_ends_its_interceptors() -> None:
+    ended: list[str] = []
+
+    async def watch(call: ClientCall, proceed: Proceed) -> Any:
+        try:
+            return await proceed()
+        finally:
+            ended.append(call.method)
+
+    async with (
+        Server(echo_service(), bind=LOOPBACK) as server,
+        Client(server.endpoint, interceptors=[watch]) as client,
+    ):
+        async with client.stream("s.count", 10**9) as items:
+            await anext(items)
+        assert ended == ["s.count"]
+        assert await client.call("s.total", _numbers(10)) == 45
+        items = await client.stream("s.count", 10**9).__aenter__()
+        with pytest.warns(ResourceWarning, match="left open"):  # noqa: PT031 - the warning comes with the collection
+            del items
+            gc.collect()
+        await until(lambda: ended == ["s.count", "s.total", "s.count"])
+    async with Client("tcp://127.0.0.1:1", interceptors=[watch]) as client:
+        stream = client.stream("s.count", 1)
+        entering = asyncio.create_task(stream.__aenter__())
+        await asyncio.sleep(0)
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        await until(lambda: len(ended) == 4)
+
+
+async def _numbers(n: int) -> AsyncIterator[int]:
+    for number in range(n):
+        yield number
