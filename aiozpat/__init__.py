@@ -54,8 +54,7 @@ from aiozpat.rpc import (
 )
 from aiozpat.running import run
 from aiozpat.transport import Context, SocketOptions
-
-__version__ = "0.1.0"
+from aiozpat.version import __version__
 
 __all__ = [
     "AiozpatError",
@@ -99,6 +98,7 @@ __all__ = [
     "TimedOut",
     "Unavailable",
     "Unimplemented",
+    "__version__",
     "current_call",
     "errors",
     "method",

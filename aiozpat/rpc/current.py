@@ -72,6 +72,11 @@ class Call:
         return self._job.session.label
 
     @property
+    def state(self) -> Any:
+        """What the service's lifespan has yielded; None if it has none."""
+        return self._job.route.state
+
+    @property
     def params(self) -> tuple[Any, ...]:
         """The params in the order of the handler's signature, defaults filled in."""
         return self._job.args

@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from itertools import chain
@@ -49,7 +49,7 @@ from aiozpat.rpc.flows import Outbound, pump
 from aiozpat.rpc.interceptors import Proceed, ServerInterceptor, run
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.route import Route, positional
-from aiozpat.rpc.service import Method, Service
+from aiozpat.rpc.service import RESERVED, Method, Service
 from aiozpat.rpc.session import Session
 from aiozpat.rpc.streaming import attach, take
 
@@ -66,6 +66,7 @@ class Executor:
 
     Args:
         services: What to serve.
+        states: What their lifespans have opened, by name.
         limits: How much at once.
         sessions: The sessions there are, for the scan of deadlines.
         post: Called when something was put into a session's outbox.
@@ -78,6 +79,7 @@ class Executor:
     def __init__(
         self,
         services: Iterable[Service],
+        states: Mapping[str, Any],
         limits: Limits,
         *,
         sessions: Callable[[], Iterable[Session]],
@@ -101,7 +103,9 @@ class Executor:
         self.routes: dict[str, Route] = {}
         for service in services:
             for method in service.methods:
-                self.routes[method.name] = Route(method, self._callable(method))
+                self.routes[method.name] = Route(
+                    method, self._callable(method), states.get(service.name), reserved=service.name == RESERVED
+                )
         self._admitting = self.routes
         self.refusing: str | None = None  # why no call is admitted any more
         self._backlog_bytes = limits.backlog_bytes
@@ -286,6 +290,10 @@ class Executor:
 
     def _queue(self, job: Job) -> None:
         """Admit a call where there is a method's limit, or where the server's is reached."""
+        if job.route.reserved:
+            self.gate.running += 1
+            self._start(job)
+            return
         gate = job.route.gate
         decision = Decision.RUN if gate is None else gate.enter(job)
         if decision is Decision.RUN:
@@ -563,7 +571,7 @@ class Executor:
     def refuse(self, reason: str) -> None:
         """Admit no call any more."""
         self.refusing = reason
-        self._admitting = {}
+        self._admitting = {name: route for name, route in self.routes.items() if route.reserved}
 
     async def idle(self, timeout: float) -> bool:
         """Wait until nothing runs; False if that took longer than `timeout` seconds."""

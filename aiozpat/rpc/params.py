@@ -27,14 +27,15 @@ class Params:
         UsageError: A parameter has a type that can't be decoded.
     """
 
-    __slots__ = ("_array", "_loose", "_map", "_name", "fast", "names")
+    __slots__ = ("_array", "_loose", "_map", "_name", "fast", "kind", "names")
 
     def __init__(self, name: str, parameters: Sequence[inspect.Parameter]) -> None:
         self._name = name
         self.names = tuple(parameter.name for parameter in parameters)
         try:
-            self._array = _decoder(parameters, array_like=True)
-            self._map = _decoder(parameters, array_like=False)
+            self._array = Decoder(_struct(parameters, array_like=True))
+            self.kind = _struct(parameters, array_like=False)  # of the params by name
+            self._map = Decoder(self.kind)
         except (TypeError, ValueError, NotImplementedError) as error:
             raise UsageError(f"{name}: a parameter has a type that can't be decoded: {error}") from error
         self._loose = {index for index, parameter in enumerate(parameters) if parameter.annotation in (Any, object)}
@@ -96,14 +97,16 @@ class Params:
         return InvalidArgument(f"{self._name}({', '.join(self.names)}): {text}")
 
 
-def _decoder(parameters: Sequence[inspect.Parameter], *, array_like: bool) -> Decoder:
+def _struct(parameters: Sequence[inspect.Parameter], *, array_like: bool) -> type[msgspec.Struct]:
     # Names of the struct's own: a parameter may be called like one of Struct's attributes.
     fields = [(f"p{index}", parameter.annotation, _field(parameter)) for index, parameter in enumerate(parameters)]
-    return Decoder(msgspec.defstruct("Params", fields, array_like=array_like, forbid_unknown_fields=True, kw_only=True))
+    return msgspec.defstruct("Params", fields, array_like=array_like, forbid_unknown_fields=True, kw_only=True)
 
 
 def _field(parameter: inspect.Parameter) -> Any:
     if parameter.default is inspect.Parameter.empty:
         return msgspec.field(name=parameter.name)
     default = parameter.default
+    if isinstance(default, (bool, int, float, str, bytes, type(None))):
+        return msgspec.field(name=parameter.name, default=default)  # its schema then names it
     return msgspec.field(name=parameter.name, default_factory=lambda: default)

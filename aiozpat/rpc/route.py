@@ -18,6 +18,8 @@ class Route:
     Args:
         method: What was registered.
         call: The coroutine function that takes the params in order: the handler, or what runs it in a thread.
+        state: What the service's lifespan has opened.
+        reserved: Whether it is answered whatever the server's limits say, and while it drains.
     """
 
     __slots__ = (
@@ -31,13 +33,17 @@ class Route:
         "items",
         "name",
         "replies",
+        "reserved",
         "sends",
+        "state",
         "stream_at",
         "streams",
     )
 
-    def __init__(self, method: Method, call: Callable[..., Any]) -> None:
+    def __init__(self, method: Method, call: Callable[..., Any], state: Any, *, reserved: bool) -> None:
         self.name = method.name
+        self.state = state
+        self.reserved = reserved
         self.call = call
         self.fast = method.params.fast
         self.decode = method.params.decode
@@ -48,7 +54,7 @@ class Route:
         self.streams = self.replies or self.sends
         self.stream_at = signature.stream_at
         self.items = ItemDecoder(signature.sends) if self.sends else None
-        if self.streams:
+        if self.streams or reserved:
             self.fast = _not_fast
         self.gate: Gate[Job] | None = None
         options = method.options

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiozpat.errors import Closed, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import MethodStatistics, ServerStatistics
 from aiozpat.rpc.executor import Executor
 from aiozpat.rpc.interceptors import ServerInterceptor
+from aiozpat.rpc.introspection import reserved_service
+from aiozpat.rpc.lifespan import Lifespans
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.listener import Listener
 from aiozpat.rpc.route import Route
@@ -21,6 +23,7 @@ from aiozpat.rpc.service import Service
 from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, process_name
 from aiozpat.rpc.signals import handled
 from aiozpat.transport import Context, SocketOptions, check_bind, endpoints_of
+from aiozpat.version import __version__
 
 _log = logging.getLogger("aiozpat.server")
 _GOODBYE = 1.0  # seconds for the clients to say goodbye
@@ -99,6 +102,7 @@ class Server:
         self._closed = False
         self._serving = False
         self._ended = asyncio.Event()
+        self._lifespans = Lifespans(())
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "serving" if self._listener is not None else "new"
@@ -128,13 +132,32 @@ class Server:
     async def __aenter__(self) -> Self:
         if self._listener is not None:
             raise UsageError("this Server was entered before; make a new one")
-        context = self._context or Context.current()
-        listener = Listener(context, self._settings, self._limits, self._notices)
+        self._lifespans = Lifespans(
+            (service.name, service.lifespan) for service in self._services if service.lifespan is not None
+        )
+        await self._lifespans.open()
+        try:
+            self._listener = await self._listen(self._lifespans.states)
+        except BaseException:
+            await self._lifespans.close()
+            raise
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._executor = self._listener.executor
+        return self
+
+    async def _listen(self, states: Mapping[str, Any]) -> Listener:
+        """Open the socket, and take calls from now on."""
+        name, services = self._settings.name, self._services
+        about = reserved_service(name, __version__, services, self.statistics, lambda: self._closed)
+        listener = Listener(self._context or Context.current(), self._settings, self._limits, self._notices)
         try:
             for endpoint in self._bind:
                 listener.socket.bind(endpoint)
             listener.executor = Executor(
-                self._services,
+                (*services, about),
+                states,
                 self._limits,
                 sessions=listener.each,
                 post=listener.post,
@@ -146,12 +169,7 @@ class Server:
         except BaseException:
             await listener.close()
             raise
-        self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._listener = listener
-        self._executor = listener.executor
-        return self
+        return listener
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -219,6 +237,7 @@ class Server:
             executor.abort()
             try:
                 await listener.close()
+                await self._lifespans.close()
             finally:
                 self._ended.set()
 
@@ -240,7 +259,7 @@ class Server:
         listener, executor = self._listener, self._executor
         if listener is None or executor is None:
             return ServerStatistics(0, 0, 0, 0, MappingProxyType({}), MappingProxyType({}))
-        methods = {name: _method_statistics(route) for name, route in executor.routes.items()}
+        methods = {name: _method_statistics(route) for name, route in executor.routes.items() if not route.reserved}
         return ServerStatistics(
             sessions=len(listener.sessions),
             running=executor.gate.running,

@@ -6,15 +6,17 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from aiozpat.errors import UsageError
 from aiozpat.rpc.interface import MAX_QUEUED, MethodOptions, implemented
+from aiozpat.rpc.lifespan import Lifespan
 from aiozpat.rpc.params import Params
 from aiozpat.rpc.signature import Signature, signature_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+RESERVED = "aiozpat"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
@@ -41,9 +43,12 @@ class Service:
             with `aiozpat.method`.
         interface: The class that says what the object has to have, and that clients make their stubs from.
         version: Anything that tells versions apart, usually semantic.
+        lifespan: Makes the async context manager that a server enters before its first call and leaves after its last,
+            once for each server: `contextlib.asynccontextmanager` over a function that opens what the handlers need,
+            and yields it. They have it as `current_call().state`.
 
     Raises:
-        ValueError: The name is not made of identifiers.
+        ValueError: The name is not made of identifiers, or is reserved.
         UsageError: The object does not match the interface, or has nothing to serve; the message names the difference.
     """
 
@@ -54,18 +59,34 @@ class Service:
         *,
         interface: type | None = None,
         version: str = "0.0.0",
+        lifespan: Lifespan | None = None,
     ) -> None:
         if not _NAME.fullmatch(name):
             raise ValueError(f"a service's name is made of identifiers joined by dots; got {name!r}")
-        self.name = name
-        self.version = version
-        self._methods: dict[str, Method] = {}
+        if name.partition(".")[0] == RESERVED:
+            raise ValueError(f"the name {RESERVED!r} is reserved for what every server answers: ping, info, ...")
+        self._set_up(name, version, lifespan)
         if implementation is None:
             if interface is not None:
                 raise UsageError(f"Service({name!r}, implementation, interface=...): the implementation is missing")
             return
         for method in implemented(implementation, interface):
             self._register(method.handler, method.name, method.options)
+
+    def _set_up(self, name: str, version: str, lifespan: Lifespan | None) -> None:
+        self.name = name
+        self.version = version
+        self.lifespan = lifespan
+        self._methods: dict[str, Method] = {}
+
+    @classmethod
+    def reserved(cls, version: str, implementation: object) -> Self:
+        """The service under the reserved name."""
+        service = cls.__new__(cls)
+        service._set_up(RESERVED, version, None)
+        for method in implemented(implementation, None):
+            service._register(method.handler, method.name, method.options)
+        return service
 
     def __repr__(self) -> str:
         return f"<aiozpat.Service {self.name} {self.version}: {', '.join(self._methods) or 'no methods yet'}>"

@@ -1,0 +1,119 @@
+"""What every server answers under the reserved name `aiozpat`: ping, info, statistics, health."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from aiozpat.observability.statistics import ServerStatistics
+from aiozpat.protocol.records import CODEC, VERSIONS
+from aiozpat.rpc.interface import method
+from aiozpat.rpc.service import Method, Service
+
+
+def reserved_service(
+    name: str,
+    version: str,
+    services: Iterable[Service],
+    statistics: Callable[[], ServerStatistics],
+    draining: Callable[[], bool],
+) -> Service:
+    """The service that describes a server.
+
+    Its methods are answered whatever the server's limits say, and while it drains.
+
+    Args:
+        name: The server's name.
+        version: This library's.
+        services: What the server serves.
+        statistics: A snapshot of what it does.
+        draining: Whether it takes no new calls.
+    """
+    return Service.reserved(version, Introspection(name, version, tuple(services), statistics, draining))
+
+
+class Introspection:
+    """The methods of the reserved service; arguments as for `reserved_service`."""
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        services: tuple[Service, ...],
+        statistics: Callable[[], ServerStatistics],
+        draining: Callable[[], bool],
+    ) -> None:
+        self._name = name
+        self._version = version
+        self._services = services
+        self._statistics = statistics
+        self._draining = draining
+
+    @method(idempotent=True)
+    async def ping(self) -> str:
+        """Answer `pong`."""
+        return "pong"
+
+    @method(idempotent=True)
+    async def info(self) -> dict[str, Any]:
+        """Services, methods, the types of their params and results as JSON Schema, and versions."""
+        return {
+            "name": self._name,
+            "version": self._version,
+            "protocol": list(VERSIONS),
+            "codecs": [CODEC],
+            "services": [_service(service) for service in self._services],
+        }
+
+    @method(idempotent=True)
+    async def statistics(self) -> dict[str, Any]:
+        """What the server has done and is doing."""
+        plain: dict[str, Any] = _plain(self._statistics())
+        return plain
+
+    @method(idempotent=True)
+    async def health(self) -> dict[str, str]:
+        """Whether it serves, or drains."""
+        return {"status": "draining" if self._draining() else "serving"}
+
+
+def _service(service: Service) -> dict[str, Any]:
+    return {
+        "name": service.name,
+        "version": service.version,
+        "methods": [_method(one) for one in service.methods],
+    }
+
+
+def _method(described: Method) -> dict[str, Any]:
+    signature = described.signature
+    return {
+        "name": described.name,
+        "about": inspect.getdoc(described.handler) or "",
+        "params": _schema(described.params.kind),
+        "sends": None if signature.stream_at is None else _schema(signature.sends),
+        "streams": signature.replies,
+        "result": _schema(signature.result),
+        "idempotent": described.options.idempotent,
+    }
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    """A type's JSON Schema; `{}`, which allows anything, for what JSON Schema can't say."""
+    try:
+        return msgspec.json.schema(kind, schema_hook=lambda _: {})
+    except (TypeError, NotImplementedError):
+        return {}
+
+
+def _plain(value: Any) -> Any:
+    """A snapshot as dicts."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return value

@@ -1,0 +1,58 @@
+"""What services open before their first call and close after their last, owned by one task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, TypeAlias
+
+Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+class Lifespans:
+    """The lifespans of one server's services.
+
+    Each is entered and left in a task of its own: a block of `async with Server` may be entered in one task and left
+    in another (as test fixtures do), which cancel scopes inside a lifespan would not bear.
+
+    Args:
+        lifespans: By the service's name.
+    """
+
+    def __init__(self, lifespans: Iterable[tuple[str, Lifespan]]) -> None:
+        self._lifespans = tuple(lifespans)
+        self._task: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self.states: dict[str, Any] = {}
+
+    async def open(self) -> None:
+        """Enter them, one after the other; what one of them raises, this raises, and those before it are left."""
+        if not self._lifespans:
+            return
+        ready = asyncio.Event()
+        self._task = asyncio.create_task(self._live(ready), name="lifespans of services")
+        waiting = asyncio.ensure_future(ready.wait())
+        try:
+            await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            raise
+        finally:
+            waiting.cancel()
+        if self._task.done():
+            await self._task
+
+    async def _live(self, ready: asyncio.Event) -> None:
+        async with AsyncExitStack() as stack:
+            for name, lifespan in self._lifespans:
+                self.states[name] = await stack.enter_async_context(lifespan())
+            ready.set()
+            await self._stop.wait()
+
+    async def close(self) -> None:
+        """Leave them, the last one first; what one of them raises, this raises."""
+        if self._task is not None:
+            self._stop.set()
+            await self._task

@@ -1,0 +1,185 @@
+"""What every server answers of itself, and what its services open and close around their calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import pytest
+
+import aiozpat
+from aiozpat import Client, Limits, Server, Service, errors
+from tests.support import LOOPBACK, Calc, until
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+def shapes() -> Service:
+    service = Service("shapes", version="2.1.0")
+
+    @service.method(idempotent=True)
+    async def move(point: Point, by: int = 1) -> Point:
+        """Move a point."""
+        return Point(point.x + by, point.y)
+
+    @service.method
+    async def trace(points: AsyncIterator[Point]) -> AsyncIterator[float]:
+        async for point in points:
+            yield float(point.x)
+
+    return service
+
+
+async def test_a_server_describes_its_services() -> None:
+    async with Server(shapes(), bind=LOOPBACK, name="drawing") as server, Client(server.endpoint) as client:
+        assert await client.call("aiozpat.ping") == "pong"
+        info = await client.call("aiozpat.info")
+        assert info["name"] == "drawing"
+        assert info["version"] == aiozpat.__version__
+        assert info["protocol"] == [1]
+        assert "msgpack" in info["codecs"]
+        (service,) = info["services"]
+        assert (service["name"], service["version"]) == ("shapes", "2.1.0")
+        move, trace = service["methods"]
+        assert (move["name"], move["about"], move["idempotent"]) == ("shapes.move", "Move a point.", True)
+        params = move["params"]["$defs"]["Params"]
+        assert params["required"] == ["point"]
+        assert params["properties"]["by"] == {"type": "integer", "default": 1}
+        assert move["params"]["$defs"]["Point"]["properties"]["x"] == {"type": "integer"}
+        assert move["result"]["$ref"] == "#/$defs/Point"
+        assert (move["sends"], move["streams"]) == (None, False)
+        assert (trace["streams"], trace["result"]) == (True, {"type": "number"})
+        assert trace["sends"]["$ref"] == "#/$defs/Point"
+        statistics = await client.call("aiozpat.statistics")
+        assert statistics["sessions"] == 1
+        assert set(statistics["methods"]) == {"shapes.move", "shapes.trace"}
+        assert await client.call("aiozpat.health") == {"status": "serving"}
+
+
+async def test_a_full_or_draining_server_still_says_how_it_is(calc: Calc) -> None:
+    limits = Limits(max_concurrency=1, max_queued=0)
+    async with Server(calc.service, bind=LOOPBACK, limits=limits) as server, Client(server.endpoint) as client:
+        holding = asyncio.create_task(client.call("calc.hold", 1))
+        await until(lambda: calc.started == [1])
+        with pytest.raises(errors.ResourceExhausted):
+            await client.call("calc.add", 1)
+        assert await client.call("aiozpat.health") == {"status": "serving"}
+        assert await client.call("aiozpat.ping") == "pong"
+        closing = asyncio.create_task(server.close())
+        asking = asyncio.create_task(client.call("aiozpat.health"))  # before it knows that the server drains
+        assert await asking == {"status": "draining"}
+        calc.gate.set()
+        assert await holding == 1
+        await closing
+
+
+def test_the_reserved_name_is_nobodys() -> None:
+    for name in ("aiozpat", "aiozpat.more"):
+        with pytest.raises(ValueError, match="reserved"):
+            Service(name)
+    Service("aiozpat_more")
+
+
+variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+
+async def test_a_lifespan_opens_before_the_first_call_and_closes_after_the_last(calc: Calc) -> None:
+    events: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[dict[str, Any]]:
+        events.append("open")
+        async with anyio.create_task_group() as group:  # which must be left by the task that entered it
+            yield {"database": "here"}
+            group.cancel_scope.cancel()
+        events.append("closed")
+
+    service = Service("s", lifespan=lifespan)
+
+    @service.method
+    async def get() -> str:
+        events.append("call")
+        state = aiozpat.current_call().state
+        return f"{state['database']} {variable.get()}"
+
+    @service.method
+    async def hold() -> None:
+        await calc.gate.wait()
+        events.append("held")
+
+    variable.set("set")
+    server = await asyncio.create_task(Server(service, calc.service, bind=LOOPBACK).__aenter__())
+    assert events == ["open"]
+    async with Client(server.endpoint) as client:
+        assert await client.call("s.get") == "here set"
+        assert await client.call("calc.add", 1) == 1
+        holding = asyncio.create_task(client.call("s.hold"))
+        await until(lambda: server.statistics().running == 1)
+        closing = asyncio.create_task(server.close())
+        calc.gate.set()
+        await holding
+        await closing
+    assert events == ["open", "call", "held", "closed"]
+
+
+async def test_a_lifespan_that_fails_keeps_the_server_from_opening() -> None:
+    events: list[str] = []
+
+    def lifespan_of(name: str, *, fails: bool = False, fails_late: bool = False) -> Any:
+        @contextlib.asynccontextmanager
+        async def lifespan() -> AsyncIterator[None]:
+            if fails:
+                raise LookupError("no database")
+            events.append(f"{name} open")
+            try:
+                yield
+            finally:
+                events.append(f"{name} closed")
+            if fails_late:
+                raise LookupError("can't close")
+
+        return lifespan
+
+    one, two = Service("one", lifespan=lifespan_of("one")), Service("two", lifespan=lifespan_of("two", fails=True))
+    with pytest.raises(LookupError, match="no database"):
+        async with Server(one, two, bind=LOOPBACK):
+            pass
+    assert events == ["one open", "one closed"]
+    events.clear()
+    with pytest.raises(errors.InvalidEndpoint):
+        async with Server(one, bind="tcp://203.0.113.1:1"):
+            pass
+    assert events == ["one open", "one closed"]
+    late = Service("late", lifespan=lifespan_of("late", fails_late=True))
+    with pytest.raises(LookupError, match="can't close"):
+        async with Server(late, bind=LOOPBACK):
+            pass
+
+
+async def test_cancelling_the_opening_leaves_the_lifespan() -> None:
+    events: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def slow() -> AsyncIterator[None]:
+        events.append("opening")
+        try:
+            await asyncio.Event().wait()
+            yield
+        finally:
+            events.append("left")
+
+    entering = asyncio.create_task(Server(Service("s", lifespan=slow), bind=LOOPBACK).__aenter__())
+    await until(lambda: events == ["opening"])
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    assert events == ["opening", "left"]
