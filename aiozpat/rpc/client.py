@@ -24,6 +24,7 @@ from aiozpat.rpc.current import current_job
 from aiozpat.rpc.decoders import Decoders
 from aiozpat.rpc.hedge import race
 from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, run
+from aiozpat.rpc.introspection import Information
 from aiozpat.rpc.pending import NeverRan
 from aiozpat.rpc.pool import Pool
 from aiozpat.rpc.retry import Attempts, Budget, Retry
@@ -38,6 +39,7 @@ T = TypeVar("T")
 _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
 _MIB = 1024 * 1024
+_LEARN = 10.0  # seconds for a server to say which of its methods are idempotent
 _WINDOW = 256  # items; more make a stream hardly faster
 _YIELD = 64  # notifies between turns of the loop
 
@@ -104,7 +106,14 @@ class Client:
         )
         settings = ChannelSettings(link=link, max_calls=max_in_flight, backlog_bytes=backlog_bytes)
         self._notices = Notices(_log)
-        self._pool = Pool(self._endpoints, settings, self._notices, wait_for_ready=wait_for_ready)
+        self._idempotent: frozenset[str] = frozenset()  # methods, as the servers say
+        self._pool = Pool(
+            self._endpoints,
+            settings,
+            self._notices,
+            wait_for_ready=wait_for_ready,
+            on_session=None if retry is None else self._learn,
+        )
         self._budget = None if retry is None else Budget(retry)
         self._hedge = None if retry is None else retry.hedge
         self._interceptors = tuple(interceptors)
@@ -198,6 +207,18 @@ class Client:
         """
         await self._connection(_monotonic() + (self._timeout if timeout is None else timeout), wait=True)
 
+    def _learn(self, connection: Connection) -> None:
+        """Ask a server which methods are idempotent; where it does not say, none is but those that callers say are."""
+        pending = connection.start("aiozpat.info", (), _monotonic() + _LEARN, _LEARN, Decoder(Information), None)
+
+        def learned(future: asyncio.Future[Any]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                _log.debug("%s does not say which methods are idempotent", connection.endpoint)
+            else:
+                self._idempotent |= future.result().idempotent
+
+        pending.future.add_done_callback(learned)
+
     # Calls
 
     @overload
@@ -254,8 +275,8 @@ class Client:
             result_type: What to decode the result into; by default whatever MessagePack gives.
             metadata: Text by name that travels with the call; the handler sees it in `current_call().metadata`.
             wait_for_ready: As the constructor's, for this call.
-            idempotent: Whether running it twice does no more than once, so that the client's `Retry` may do so. A stub
-                knows it from the interface.
+            idempotent: Whether running it twice does no more than once, so that the client's `Retry` may do so. Also
+                without it, where the server says so.
 
         Returns:
             The handler's result.
@@ -307,6 +328,7 @@ class Client:
                     if self._budget is None:
                         raise
                     if attempts is None:
+                        idempotent = idempotent or method in self._idempotent
                         attempts = Attempts(self._budget, self._calls, idempotent=idempotent, deadline=deadline)
                     if not await attempts.after(error):
                         raise
@@ -484,6 +506,7 @@ class Client:
         async def hedged() -> Any:
             return await race(attempt, self._hedge or 0.0)
 
+        idempotent = idempotent or method in self._idempotent
         last = attempt if self._hedge is None or not idempotent else hedged
         return await run(self._interceptors, seen, last)
 

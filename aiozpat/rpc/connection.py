@@ -110,6 +110,7 @@ class Connection:
     ) -> None:
         self.endpoint = endpoint
         self.phase = Phase.CONNECTING
+        self.announced = False  # to whom it may concern that it takes calls
         self.suspect = False  # the server is late with its pongs: calls better go elsewhere, if there is an elsewhere
         self.reason: RpcError = Unavailable(f"not connected to {endpoint} yet")
         self.calls: dict[int, Pending] = {}

@@ -15,6 +15,30 @@ from aiozpat.rpc.interface import method
 from aiozpat.rpc.service import Method, Service
 
 
+class DescribedMethod(msgspec.Struct):
+    """What a client wants to know of a method."""
+
+    name: str
+    idempotent: bool = False
+
+
+class DescribedService(msgspec.Struct):
+    """What a client wants to know of a service."""
+
+    methods: list[DescribedMethod]
+
+
+class Information(msgspec.Struct):
+    """What a client wants to know of a server, from its `info`."""
+
+    services: list[DescribedService]
+
+    @property
+    def idempotent(self) -> frozenset[str]:
+        """The full names of idempotent methods."""
+        return frozenset(method.name for service in self.services for method in service.methods if method.idempotent)
+
+
 def reserved_service(
     name: str,
     version: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from weakref import WeakSet
 
 from aiozpat.errors import Closed, DeadlineExceeded, ResourceExhausted, RpcError, Unavailable, Unimplemented
@@ -30,6 +30,7 @@ class Pool:
         settings: Those of all sessions.
         notices: Where losses are counted.
         wait_for_ready: Whether calls wait for a connection where they don't say.
+        on_session: Called with each session that begins to take calls.
 
     Attributes:
         usable: The session that takes the next call, where there is no choice.
@@ -40,7 +41,13 @@ class Pool:
     """
 
     def __init__(
-        self, endpoints: Sequence[str], settings: ChannelSettings, notices: Notices, *, wait_for_ready: bool
+        self,
+        endpoints: Sequence[str],
+        settings: ChannelSettings,
+        notices: Notices,
+        *,
+        wait_for_ready: bool,
+        on_session: Callable[[Connection], None] | None = None,
     ) -> None:
         self.usable: Connection | None = None
         self.state = ClientState.CONNECTING
@@ -52,6 +59,7 @@ class Pool:
         self._settings = settings
         self._notices = notices
         self._wait_for_ready = wait_for_ready
+        self._on_session = on_session
         self._channels: list[Channel] = []
         self._ready: list[Connection] = []
         self._turn = 0
@@ -93,6 +101,10 @@ class Pool:
         if self.state is ClientState.CLOSED:
             return
         ready = [channel.usable for channel in self._channels if channel.usable is not None]
+        for connection in ready:
+            if self._on_session is not None and not connection.announced:
+                connection.announced = True
+                self._on_session(connection)
         # A server that is late with its answers is left alone while others are not.
         self._ready = [connection for connection in ready if not connection.suspect] or ready
         self.usable = self._ready[0] if len(self._ready) == 1 else None

@@ -41,7 +41,7 @@ class Retry:
     max_backoff: float = 1.0
     codes: frozenset[StatusCode] = frozenset({StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED})
     budget: float = 0.1
-    burst: int = 100
+    burst: int = 1000
     hedge: float | None = None
 
     def __post_init__(self) -> None:

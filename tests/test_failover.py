@@ -1,0 +1,290 @@
+"""Several servers, and what is tried again when one of them fails: only what is safe."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiozpat
+from aiozpat import Client, ClientState, Retry, Server, Service, errors
+from aiozpat.rpc.retry import Attempts, Budget
+from tests.support import LOOPBACK, PATIENCE, Process, free_port, until
+
+Start = Callable[..., Process]
+
+
+class Counting:
+    """A service whose method counts its calls, and can be made to wait or fail."""
+
+    def __init__(self, *fail_with: Exception) -> None:
+        self.calls = 0
+        self.waiting = 0
+        self.cancelled = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.fail_with = list(fail_with)
+
+    async def _run(self) -> int:
+        self.calls += 1
+        self.waiting += 1
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.waiting -= 1
+        if self.fail_with:
+            raise self.fail_with.pop(0)
+        return self.calls
+
+    @aiozpat.method(idempotent=True)
+    async def same(self) -> int:
+        return await self._run()
+
+    @aiozpat.method
+    async def once(self) -> int:
+        return await self._run()
+
+    def server(self, **options: Any) -> Server:
+        return Server(Service("s", self), bind=LOOPBACK, **options)
+
+
+def journal(*paths: Path) -> Counter[str]:
+    """How often each call ran."""
+    return Counter(line for path in paths if path.exists() for line in path.read_text().split())
+
+
+async def test_servers_are_killed_restarted_and_drained_under_load(processes: Start, tmp_path: Path) -> None:
+    endpoints = [f"tcp://127.0.0.1:{free_port()}" for _ in range(2)]
+    paths = [tmp_path / name for name in ("one", "two", "one again", "two again")]
+    one = processes("replica", endpoints[0], str(paths[0]))
+    two = processes("replica", endpoints[1], str(paths[1]))
+    await one.line()
+    await two.line()
+    failed: Counter[str] = Counter()
+    made = 0
+    stop = False
+
+    async with Client(endpoints, retry=Retry(attempts=5)) as client:
+        await client.ready()
+
+        async def load(number: int) -> None:
+            nonlocal made
+            method = "app.once" if number % 2 else "app.same"
+            while not stop:
+                made += 1
+                key = f"{method}:{made}"
+                try:
+                    assert await client.call(method, key, timeout=PATIENCE) == key
+                except errors.Unavailable:
+                    failed[method] += 1
+
+        loads = [asyncio.create_task(load(number)) for number in range(256)]
+        await until(lambda: min(len(journal(path)) for path in paths[:2]) > 300)
+        one.send_signal(signal.SIGKILL)
+        await until(lambda: failed["app.once"] > 0)
+        again = processes("replica", endpoints[0], str(paths[2]))
+        await again.line()
+        await until(lambda: len(journal(paths[2])) > 300)  # traffic is back
+        lost = Counter(failed)
+        two.send_signal(signal.SIGTERM)
+        assert (await two.wait())[0] == 0
+        another = processes("replica", endpoints[1], str(paths[3]))
+        await another.line()
+        await until(lambda: len(journal(paths[3])) > 300)
+        stop = True
+        await asyncio.gather(*loads)
+        assert failed == lost  # a server that drains costs no call
+    assert set(lost) == {"app.once"}  # and one that is killed none that is idempotent
+    ran = journal(*paths)
+    assert all(count == 1 for key, count in ran.items() if key.startswith("app.once"))
+    assert made > 1000
+
+
+async def test_a_call_goes_where_the_fewest_are_in_flight() -> None:
+    slow, quick = Counting(), Counting()
+    slow.gate.clear()
+    async with slow.server() as one, quick.server() as two, Client([one.endpoint, two.endpoint]) as client:
+        await until(lambda: one.statistics().sessions == two.statistics().sessions == 1)
+        stuck = [asyncio.create_task(client.call("s.once")) for _ in range(10)]
+        await until(lambda: slow.waiting == 5)
+        assert client.statistics().in_flight == 5  # the quick one has answered its half
+        for _ in range(20):
+            await client.call("s.once")
+        assert slow.calls == 5
+        slow.gate.set()
+        await asyncio.gather(*stuck)
+        for _ in range(20):
+            await client.call("s.once")
+        assert slow.calls == 15  # each in turn again
+        assert client.endpoints == (one.endpoint, two.endpoint)
+
+
+async def test_one_of_two_servers_is_enough(port: int) -> None:
+    counting = Counting()
+    async with counting.server() as server:
+        nowhere = f"tcp://127.0.0.1:{port}"
+        async with Client([nowhere, server.endpoint], wait_for_ready=False) as client:
+            await client.ready()
+            for _ in range(5):
+                await client.call("s.once")
+            async with Server(Service("s", Counting()), bind=nowhere) as late:
+                await until(lambda: late.statistics().sessions == 1)
+            await client.call("s.once")
+            await server.close()
+            await until(lambda: client.state is ClientState.CONNECTING)
+            with pytest.raises(errors.Unavailable, match=f"{nowhere}.*{server.endpoint}"):
+                await client.call("s.once")
+
+
+async def test_a_server_that_is_late_with_its_heartbeats_is_left_alone(processes: Start, tmp_path: Path) -> None:
+    hung = processes("replica", LOOPBACK, str(tmp_path / "one"))
+    counting = Counting()
+    service = Service("app", interface=None)
+
+    @service.method
+    async def once(key: str) -> str:
+        counting.calls += 1
+        return key
+
+    async with Server(service, bind=LOOPBACK) as server:
+        endpoint = await hung.line()
+        async with Client([endpoint, server.endpoint], heartbeat=0.5) as client:
+            await until(lambda: server.statistics().sessions == 1)
+            await until(lambda: client._pool.usable is None and len(client._pool._ready) == 2)
+            hung.send_signal(signal.SIGSTOP)
+            await until(lambda: client._pool.usable is not None)
+            assert len(client._pool.connections) == 2  # not given up yet
+            for number in range(10):
+                assert await client.call("app.once", f"{number}") == f"{number}"
+            assert counting.calls == 10
+            hung.send_signal(signal.SIGCONT)
+            await until(lambda: len(client._pool._ready) == 2)
+
+
+async def test_a_drained_server_costs_no_call_and_a_single_one_is_waited_for(port: int) -> None:
+    endpoint = f"tcp://127.0.0.1:{port}"
+    counting = Counting()
+    context = aiozpat.Context()
+    async with Client(endpoint) as client:
+        async with context, Server(Service("s", counting), bind=endpoint, context=context):
+            await client.call("s.once")
+        waiting = asyncio.create_task(client.call("s.once"))
+        await until(lambda: client.statistics().in_flight == 1)
+        async with aiozpat.Context() as context, Server(Service("s", counting), bind=endpoint, context=context):
+            assert await waiting == 2
+
+
+# What is tried again
+
+
+async def test_only_idempotent_calls_are_tried_again_after_they_ran() -> None:
+    busy = errors.Unavailable("busy")
+    counting = Counting(busy, busy)
+    policy = Retry(attempts=3, backoff=0.001)
+    async with counting.server() as server, Client(server.endpoint, retry=policy) as client:
+        await until(lambda: bool(client._idempotent))  # the server has said which are
+        assert await client.call("s.same") == 3
+        counting.fail_with = [busy]
+        with pytest.raises(errors.Unavailable, match="busy"):
+            await client.call("s.once")
+        counting.fail_with = [busy]
+        assert await client.call("s.once", idempotent=True) == 6
+        counting.fail_with = [busy] * 3
+        with pytest.raises(errors.Unavailable, match="busy"):
+            await client.call("s.same")
+        assert counting.calls == 9
+        counting.fail_with = [errors.NotFound("none")]
+        with pytest.raises(errors.NotFound):
+            await client.call("s.same")
+        assert counting.calls == 10
+
+
+async def test_a_refused_call_goes_to_another_server() -> None:
+    full, free = Counting(), Counting()
+    full.gate.clear()
+    limits = aiozpat.Limits(max_concurrency=1, max_queued=0)
+    async with (
+        full.server(limits=limits) as one,
+        free.server() as two,
+        Client(one.endpoint) as filler,
+        Client([one.endpoint, two.endpoint], retry=Retry(backoff=0.001)) as client,
+    ):
+        filling = asyncio.create_task(filler.call("s.once"))
+        await until(lambda: full.waiting == 1 and one.statistics().sessions == 2 and two.statistics().sessions == 1)
+        for _ in range(10):
+            await client.call("s.once")
+        assert (full.calls, free.calls) == (1, 10)
+        full.gate.set()
+        await filling
+
+
+async def test_the_deadline_holds_for_all_attempts_together() -> None:
+    counting = Counting(*[errors.Unavailable("busy")] * 1000)
+    policy = Retry(attempts=1000, backoff=0.01, max_backoff=0.01)
+    async with counting.server() as server, Client(server.endpoint, retry=policy) as client:
+        with pytest.raises(errors.RpcError):
+            await client.call("s.same", timeout=0.3, idempotent=True)
+        assert 1 < counting.calls < 1000
+
+
+async def test_the_budget_bounds_retries() -> None:
+    budget = Budget(Retry(budget=0.5, burst=2))
+    assert [budget.spend(0) for _ in range(3)] == [True, True, False]
+    assert [budget.spend(2), budget.spend(2)] == [True, False]
+    assert [budget.spend(1000) for _ in range(3)] == [True, True, False]
+    refused = errors.Unavailable("no")
+    refused.refused = True
+    none = Budget(Retry(burst=0))
+    assert not await Attempts(none, 0, idempotent=False, deadline=1e99).after(refused)
+
+
+def test_pauses_grow_and_are_random() -> None:
+    policy = Retry(backoff=0.1, max_backoff=0.3)
+    for attempt, longest in ((1, 0.1), (2, 0.2), (3, 0.3), (50, 0.3)):
+        pauses = [policy.pause(attempt) for _ in range(200)]
+        assert 0 <= min(pauses) < longest / 2 < max(pauses) <= longest
+    for wrong in ({"attempts": 0}, {"backoff": -1}, {"budget": -1}, {"hedge": -0.1}, {"burst": -1}):
+        with pytest.raises(ValueError, match=r"Retry\."):
+            Retry(**wrong)
+
+
+async def test_a_hedged_call_takes_the_first_answer_and_cancels_the_other() -> None:
+    slow, quick = Counting(), Counting()
+    slow.gate.clear()
+    quick.gate.clear()
+    policy = Retry(hedge=0.05)
+    async with (
+        slow.server() as one,
+        quick.server() as two,
+        Client([one.endpoint, two.endpoint], retry=policy) as client,
+    ):
+        await until(lambda: one.statistics().sessions == two.statistics().sessions == 1)
+        await until(lambda: bool(client._idempotent) and client.statistics().in_flight == 0)
+        calling = asyncio.create_task(client.call("s.same"))
+        await until(lambda: slow.waiting == quick.waiting == 1)
+        quick.gate.set()
+        assert await calling == 1
+        await until(lambda: slow.cancelled == 1)
+        once = asyncio.create_task(client.call("s.once"))
+        await until(lambda: slow.waiting == 1 or once.done())
+        slow.gate.set()
+        await once
+        assert slow.calls + quick.calls == 3  # what is not idempotent is not hedged
+        calling = asyncio.create_task(client.call("s.same"))
+        await calling
+        slow.gate.clear()
+        quick.gate.clear()
+        calling = asyncio.create_task(client.call("s.same"))
+        await until(lambda: slow.waiting == quick.waiting == 1)
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        await until(lambda: slow.cancelled == 2 and quick.cancelled == 1)
