@@ -16,7 +16,7 @@ async def main(endpoint: str, journal: str) -> None:
 
         async def run(key: str) -> str:
             ran.write(f"{key}\n")
-            await asyncio.sleep(0.02)  # simulated work
+            await asyncio.sleep(0.2)  # simulated work
             return key
 
         @service.method
