@@ -5,6 +5,7 @@ cancellation and status codes over one documented protocol.
 """
 
 from aiozpat import errors
+from aiozpat.codec import JSON, Codec
 from aiozpat.endpoints import (
     Dealer,
     Pair,
@@ -57,6 +58,7 @@ from aiozpat.transport import Context, SocketOptions
 from aiozpat.version import __version__
 
 __all__ = [
+    "JSON",
     "AiozpatError",
     "Call",
     "Client",
@@ -64,6 +66,7 @@ __all__ = [
     "ClientInterceptor",
     "ClientState",
     "Closed",
+    "Codec",
     "Context",
     "Conversation",
     "DeadlineExceeded",

@@ -71,11 +71,11 @@ class SendFlow:
         self.values = []
         self.nbytes = 0
 
-    def seal_large(self, reference: bytes, nbytes: int) -> bytes:
-        """The record of one item that travels as a buffer frame of `nbytes`."""
-        items = b"\x91" + reference
+    def seal_large(self, value: bytes, buffers: int, nbytes: int) -> bytes:
+        """The record of one item that refers to so many buffer frames, of `nbytes` together."""
+        items = b"\x91" + value
         self._set_credit(self._credit - 1 - ((len(items) + nbytes) >> UNIT_SHIFT))
-        return self._head + b"\x01" + items
+        return self._head + encode(buffers) + items
 
 
 class ReceiveFlow:

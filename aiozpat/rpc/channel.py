@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from aiozpat.codec import Values
 from aiozpat.errors import AiozpatError, RpcError, Unavailable
 from aiozpat.observability.notices import Notices
 from aiozpat.rpc.connection import Connection
@@ -27,11 +28,13 @@ class ChannelSettings:
         link: What is said in the hello.
         max_calls: Calls in flight at once, on one session.
         backlog_bytes: Bytes of calls that may wait to be sent, on one session.
+        values: What encodes values, where that is not MessagePack.
     """
 
     link: LinkSettings
     max_calls: int
     backlog_bytes: int
+    values: Values | None
 
 
 class Channel:
@@ -97,6 +100,7 @@ class Channel:
             self._settings.link,
             max_calls=self._settings.max_calls,
             backlog_bytes=self._settings.backlog_bytes,
+            values=self._settings.values,
             notices=self._notices,
             on_phase=self._on_phase,
         )

@@ -9,11 +9,12 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from aiozpat.codec import Decoder, ItemDecoder
+from aiozpat.codec import Codec, Decoder, ForeignDecoder, ForeignItemDecoder, ItemDecoder, Values
 from aiozpat.errors import Closed, DeadlineExceeded, InvalidArgument, RpcError, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import ClientStatistics
@@ -22,10 +23,11 @@ from aiozpat.rpc.channel import ChannelSettings
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
 from aiozpat.rpc.decoders import Decoders
+from aiozpat.rpc.flows import DecodesItems
 from aiozpat.rpc.hedge import race
 from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, run
 from aiozpat.rpc.introspection import Information
-from aiozpat.rpc.pending import NeverRan
+from aiozpat.rpc.pending import Decodes, NeverRan
 from aiozpat.rpc.pool import Pool
 from aiozpat.rpc.retry import Attempts, Budget, Retry
 from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, process_name
@@ -56,6 +58,8 @@ class Client:
         wait_for_ready: Whether a call made without a connection waits for one until its deadline, or fails at once.
         name: Who this is, in the server's logs; by default the program and its process id.
         heartbeat: Seconds of silence after which the server is pinged; after three of them it is given up.
+        codec: What encodes params, results and items: `aiozpat.JSON()`, or one of your own, which the server has to
+            know too; by default MessagePack.
         retry: When calls are tried again; by default only what never ran is.
         interceptors: Coroutine functions that are given each call and `proceed`, the first one outermost:
             `async def log(call, proceed): ...; return await proceed()`. Of a stream, `proceed` lasts until its end.
@@ -80,6 +84,7 @@ class Client:
         wait_for_ready: bool = True,
         name: str | None = None,
         heartbeat: float = 2.0,
+        codec: Codec | None = None,
         retry: Retry | None = None,
         interceptors: Iterable[ClientInterceptor] = (),
         max_in_flight: int = 16_384,
@@ -104,7 +109,8 @@ class Client:
             options=(options or SocketOptions()).with_queues(QUEUE_MESSAGES),
             heartbeat=heartbeat,
         )
-        settings = ChannelSettings(link=link, max_calls=max_in_flight, backlog_bytes=backlog_bytes)
+        values = None if codec is None else Values(codec)
+        settings = ChannelSettings(link=link, max_calls=max_in_flight, backlog_bytes=backlog_bytes, values=values)
         self._notices = Notices(_log)
         self._idempotent: frozenset[str] = frozenset()  # methods, as the servers say
         self._pool = Pool(
@@ -122,8 +128,10 @@ class Client:
             self.call = self._call_around  # type: ignore[method-assign]  # takes what `call` takes
         self._given_context = context
         self._context: Context | None = None
-        self._decoders = Decoders(Decoder)
-        self._item_decoders = Decoders(ItemDecoder)
+        self._decoders: Decoders[Decodes] = Decoders(Decoder if values is None else partial(ForeignDecoder, values))
+        self._item_decoders: Decoders[DecodesItems] = Decoders(
+            ItemDecoder if values is None else partial(ForeignItemDecoder, values)
+        )
         self._thread = 0
         self._ended = asyncio.Event()
         self._calls = 0
@@ -209,7 +217,7 @@ class Client:
 
     def _learn(self, connection: Connection) -> None:
         """Ask a server which methods are idempotent; where it does not say, none is but those that callers say are."""
-        pending = connection.start("aiozpat.info", (), _monotonic() + _LEARN, _LEARN, Decoder(Information), None)
+        pending = connection.start("aiozpat.info", (), _monotonic() + _LEARN, _LEARN, self._decoders[Information], None)
 
         def learned(future: asyncio.Future[Any]) -> None:
             if future.cancelled() or future.exception() is not None:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Decoder, ItemDecoder, extract, is_large
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Values, extract, is_large, pack_rich
 from aiozpat.errors import (
     Closed,
     DeadlineExceeded,
@@ -43,6 +43,7 @@ from aiozpat.protocol.records import (
     BUFFER_LIMIT,
     BYE,
     CANCEL,
+    CODEC,
     END,
     HEADER_LIMIT,
     PING,
@@ -69,8 +70,8 @@ from aiozpat.protocol.records import (
     split,
     split_timeless,
 )
-from aiozpat.rpc.flows import Inbound, Outbound, release
-from aiozpat.rpc.pending import FAILURES, NeverRan, Pending, Phase, failure
+from aiozpat.rpc.flows import DecodesItems, Inbound, Outbound, release
+from aiozpat.rpc.pending import FAILURES, Decodes, NeverRan, Pending, Phase, failure
 from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, stream_window_of, window_of
 from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, SocketKind
 
@@ -93,6 +94,7 @@ class Connection:
         settings: What to tell it in the hello.
         max_calls: How many calls may be in flight.
         backlog_bytes: How many bytes of calls may wait to be sent.
+        values: What encodes values, where that is not MessagePack.
         notices: Where losses are counted.
         on_phase: Called at each change of `phase` and of `suspect`.
     """
@@ -105,6 +107,7 @@ class Connection:
         *,
         max_calls: int,
         backlog_bytes: int,
+        values: Values | None,
         notices: Notices,
         on_phase: Callable[[Connection], None],
     ) -> None:
@@ -122,6 +125,7 @@ class Connection:
         self._settings = settings
         self._max_calls = max_calls
         self._backlog_bytes = backlog_bytes
+        self.values = values
         self._notices = notices
         self._on_phase = on_phase
         self._session = os.urandom(16)
@@ -162,7 +166,7 @@ class Connection:
         params: Any,
         deadline: float,
         timeout: float,
-        decoder: Decoder,
+        decoder: Decodes,
         metadata: Mapping[str, str] | None,
     ) -> Pending:
         """Send a call, now or with others in a moment; its future gets the result or the error.
@@ -193,10 +197,10 @@ class Connection:
         method: str,
         params: Any,
         deadline: float,
-        decoder: Decoder,
+        decoder: Decodes,
         metadata: Mapping[str, str] | None,
         opening: Opening,
-        items: ItemDecoder,
+        items: DecodesItems,
     ) -> Pending:
         """Send a call with streams; its future gets the result, None where the answer was a stream, or the error.
 
@@ -253,10 +257,14 @@ class Connection:
     ) -> None:
         """Encode a call and queue it: what is wrong with it reaches its caller, and later changes do no harm."""
         buffers: Sequence[Buffer] = ()
-        for value in params if type(params) is tuple else params.values():
-            if type(value) in BUFFER_TYPES and is_large(value):
-                params, buffers = self._extract(params)
-                break
+        given = params
+        if self.values is not None:
+            params = self._foreign(method, self.values, params)
+        else:
+            for value in params if type(params) is tuple else params.values():
+                if type(value) in BUFFER_TYPES and is_large(value):
+                    params, buffers = self._extract(params)
+                    break
         milliseconds = int(timeout * 1000) + 1 if timeout < _LONGEST else int(_LONGEST * 1000)
         if type(method) is not str:
             raise InvalidArgument(f"a method's name is text such as 'calc.add'; got {method!r}")
@@ -266,8 +274,10 @@ class Connection:
             else:
                 more = (None if metadata is None else _checked(metadata), opening)
                 record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *more))
-        except ENCODE_ERRORS as error:
-            raise InvalidArgument(f"{method}: the params can't be encoded: {error}") from error
+        except ENCODE_ERRORS:
+            params, buffers = self._pack_rich(method, given, copy=not wire_id)
+            more = (None if metadata is None else _checked(metadata), opening)
+            record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *more))
         outbox = self.outbox
         nbytes = outbox.nbytes
         if len(record) > _RECORD_LIMIT or nbytes > self._backlog_bytes:
@@ -297,11 +307,29 @@ class Connection:
             extracted = tuple(extract(value, buffers) for value in params)
         else:
             extracted = {name: extract(value, buffers) for name, value in params.items()}
-        largest = max(map(len, buffers))
-        most = self.peer_buffer_bytes
+        self._check_buffers(buffers)
+        return extracted, buffers
+
+    def _foreign(self, method: str, values: Values, params: Any) -> msgspec.Raw:
+        """The params by another codec."""
+        try:
+            return msgspec.Raw(values.pack(list(params) if isinstance(params, tuple) else params))
+        except ENCODE_ERRORS as error:
+            raise InvalidArgument(f"{method}: the params can't be encoded: {error}") from error
+
+    def _pack_rich(self, method: str, params: Any, *, copy: bool) -> tuple[msgspec.Raw, list[Buffer]]:
+        """The params, among them types that MessagePack does not know, and their buffers."""
+        try:
+            record, buffers = pack_rich(params, copy=copy)
+        except ENCODE_ERRORS as error:
+            raise InvalidArgument(f"{method}: the params can't be encoded: {error}") from error
+        self._check_buffers(buffers)
+        return msgspec.Raw(record), buffers
+
+    def _check_buffers(self, buffers: Sequence[Buffer]) -> None:
+        largest, most = max(map(len, buffers), default=0), self.peer_buffer_bytes
         if largest > most:
             raise ResourceExhausted(f"a param of {largest} bytes; {self.endpoint} takes up to {most}")
-        return extracted, buffers
 
     def abandon(self, call: Pending) -> None:
         """The caller waits no more: take the call back, or tell the server if it has left."""
@@ -582,7 +610,7 @@ class Connection:
         if self.phase is not Phase.CONNECTING:
             return
         self._liveness = Liveness(self._settings.heartbeat, MISSES, _monotonic())
-        hello = join([self._settings.hello(self._session)])
+        hello = join([self._settings.hello(self._session, CODEC if self.values is None else self.values.name)])
         if not self.socket.send(hello):
             self.end(Unavailable(f"{self.endpoint} closed the connection at once"))
             return

@@ -14,8 +14,9 @@ from itertools import chain
 from typing import Any, NoReturn
 
 import anyio.to_thread
+from msgspec import Raw
 
-from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, extract, is_large
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Values, extract, is_large, pack_rich
 from aiozpat.errors import (
     Cancelled,
     Closed,
@@ -45,7 +46,7 @@ from aiozpat.protocol.records import (
 )
 from aiozpat.rpc.current import Call, Job, current_job
 from aiozpat.rpc.failures import RECORD_BYTES, error_record, internal, unimplemented
-from aiozpat.rpc.flows import Outbound, pump
+from aiozpat.rpc.flows import pump
 from aiozpat.rpc.interceptors import Proceed, ServerInterceptor, run
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.route import Route, positional
@@ -131,11 +132,10 @@ class Executor:
         job = current_job.get()
         if job is None:
             raise UsageError("interceptors run in the task of their call")
-        proceeded = False
+        proceeded: list[bool] = []
 
         async def proceed() -> Any:
-            nonlocal proceeded
-            proceeded = True
+            proceeded.append(True)
             return await last()
 
         try:
@@ -164,7 +164,7 @@ class Executor:
         Raises:
             ProtocolError: No correct client sends that.
         """
-        if buffers or session.ending:
+        if buffers or session.ending or session.values is not None:
             self._receive_slowly(session, records, buffers, now)
             return
         cancelled: set[int] = set()
@@ -213,7 +213,7 @@ class Executor:
     def _receive_slowly(
         self, session: Session, records: list[Record], buffers: Sequence[memoryview], now: float
     ) -> None:
-        """For messages with buffers, and for sessions that end: their requests are passed over."""
+        """For messages with buffers, other codecs, and sessions that end: their requests are passed over."""
         taken = 0
         cancelled: set[int] = set()
         for record in records:
@@ -269,7 +269,10 @@ class Executor:
         if key in session.calls:
             raise ProtocolError(f"call {key} is in flight already")
         try:
-            args = route.decode(request.params, buffers)
+            if session.values is None:
+                args = route.decode(request.params, buffers)
+            else:
+                args = route.decode_foreign(request.params, session.values)
             job = Job(session, key, route, args, now + request.timeout * 0.001, request.metadata)
             if route.streams or request.opening is not None:
                 attach(job, request.opening, self._limits.stream_window)
@@ -333,7 +336,7 @@ class Executor:
         if job.answered:
             self._release(job)
             return
-        run = self._run_with_streams if job.route.streams else self._run
+        run = self._run if not job.route.streams and job.session.values is None else self._run_with_streams
         if _EAGER:
             task = Task(run(job), loop=self._loop, name=job.route.name, eager_start=True)  # type: ignore[call-arg]  # 3.12
             if not task.done():
@@ -361,8 +364,9 @@ class Executor:
                 elif key > 0:
                     try:
                         record = encode((REPLY, key, 0, result))
-                    except ENCODE_ERRORS as error:
-                        raise Internal(f"the result of {route.name} can't be encoded: {error}") from error
+                    except ENCODE_ERRORS:
+                        self._answer_rich(job, result)
+                        return
                     session = job.session
                     outbox = session.outbox
                     nbytes = outbox.nbytes
@@ -389,18 +393,18 @@ class Executor:
                 self._release(job)
 
     async def _run_with_streams(self, job: Job) -> None:
-        """One call that sends or takes a stream, in its own task."""
+        """One call that sends or takes a stream, or whose client has another codec, in its own task."""
         try:
-            if job.outbound is None:
+            if job.outbound is None and job.session.values is None:
                 await self._run(job)
             else:
-                await self._run_stream(job, job.outbound)
+                await self._run_slowly(job)
         finally:
             if job.inbound is not None:
                 job.inbound.finish(Closed(f"the call of {job.route.name} has ended"))
 
-    async def _run_stream(self, job: Job, outbound: Outbound) -> None:
-        """One call whose answer is a stream."""
+    async def _run_slowly(self, job: Job) -> None:
+        """As `_run`, for what that does not do."""
         if job.answered:
             self._release(job)
             return
@@ -408,19 +412,42 @@ class Executor:
         current_job.set(job)
         job.route.calls += 1
         try:
-            if self._interceptors:
-                await self._intercept(lambda: pump(job.route.call(*job.args), outbound))
-            else:
-                await pump(job.route.call(*job.args), outbound)
+            record = await self._result(job)
             if not job.answered:
-                self._put(job.session, job.key, encode((END, job.key)))
+                self._answer(job, record)
         except BaseException as error:
             self._fail(job, error)
             if not isinstance(error, (Exception, asyncio.CancelledError)):
                 raise
         finally:
-            outbound.end()
+            if job.outbound is not None:
+                job.outbound.end()
             self._release(job)
+
+    def _answer(self, job: Job, record: bytes) -> None:
+        if job.key > 0:  # a notification wants none
+            self._put(job.session, job.key, record)
+
+    async def _result(self, job: Job) -> bytes:
+        """Run a handler, all of its stream if it gives one; the record that ends the call well."""
+        route, outbound, values = job.route, job.outbound, job.session.values
+        if outbound is None:
+            result = await route.call(*job.args)
+            return self._foreign_reply(job, result, values) if values is not None else b""
+        if self._interceptors:
+            await self._intercept(lambda: pump(route.call(*job.args), outbound))
+        else:
+            await pump(route.call(*job.args), outbound)
+        return encode((END, job.key))
+
+    def _foreign_reply(self, job: Job, result: Any, values: Values) -> bytes:
+        try:
+            record = encode((REPLY, job.key, 0, Raw(values.pack(result))))
+        except ENCODE_ERRORS as error:
+            raise Internal(f"the result of {job.route.name} can't be encoded: {error}") from error
+        if len(record) > RECORD_BYTES or job.session.outbox.nbytes > self._backlog_bytes:
+            self._too_much(job, len(record))
+        return record
 
     def _release(self, job: Job) -> None:
         """A call has ended: out of the tables, its places to the next ones."""
@@ -459,16 +486,33 @@ class Executor:
     # Answers
 
     def _answer_large(self, job: Job, result: Any) -> None:
-        session = job.session
         if job.key < 0:
             return
         buffers: list[Buffer] = []
-        record = encode((REPLY, job.key, 1, extract(result, buffers)))
-        nbytes = len(buffers[0])
+        self._answer_apart(job, encode((REPLY, job.key, 1, extract(result, buffers))), buffers)
+
+    def _answer_rich(self, job: Job, result: Any) -> None:
+        """Answer with a result in which there are types that MessagePack does not know."""
+        try:
+            data, buffers = pack_rich(result, copy=False)
+        except ENCODE_ERRORS as error:
+            raise Internal(f"the result of {job.route.name} can't be encoded: {error}") from error
+        record = encode((REPLY, job.key, len(buffers), Raw(data)))
+        if buffers:
+            self._answer_apart(job, record, buffers)
+            return
+        if len(record) > RECORD_BYTES or job.session.outbox.nbytes > self._backlog_bytes:
+            self._too_much(job, len(record))
+        self._put(job.session, job.key, record)
+
+    def _answer_apart(self, job: Job, record: bytes, buffers: list[Buffer]) -> None:
+        """Answer with a record that refers to buffers."""
+        session = job.session
+        nbytes = max(map(len, buffers))
         if nbytes > session.peer_buffer_bytes:
             raise ResourceExhausted(f"a result of {nbytes} bytes; the client takes up to {session.peer_buffer_bytes}")
-        if session.outbox.nbytes > self._backlog_bytes:
-            self._too_much(job, 0)
+        if len(record) > RECORD_BYTES or session.outbox.nbytes > self._backlog_bytes:
+            self._too_much(job, len(record))
         session.outbox.add_large(job.key, record, buffers)
         self._post(session)
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterable, Callable, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, ItemDecoder, extract, is_large, pack
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Raw, Values, extract, is_large, pack, pack_rich
 from aiozpat.errors import DeadlineExceeded, InvalidArgument, ProtocolError, ResourceExhausted, UsageError
 from aiozpat.protocol.flow import JOIN_BYTES, ReceiveFlow, SendFlow, credit_record
 from aiozpat.protocol.outbox import Outbox
@@ -19,12 +19,20 @@ _ITEM_BYTES = HEADER_LIMIT - JOIN_BYTES - 1024
 _HOLD = 1024 * 1024  # bytes that wait for one peer, past which no stream makes more for it
 
 
+class DecodesItems(Protocol):
+    """`ItemDecoder`, of whichever codec."""
+
+    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], Exception | None]:
+        """The items, those before the first that is not of the type if there is one; and what is wrong with that."""
+
+
 class Link(Protocol):
     """What a stream knows of its session."""
 
     outbox: Outbox
     held: list[Outbound]  # wait until less waits in the outbox
     peer_buffer_bytes: int
+    values: Values | None  # of a codec that is not MessagePack
 
     def post(self) -> None:
         """Something was put into the outbox."""
@@ -50,12 +58,13 @@ class Outbound:
         what: The method, for messages.
     """
 
-    __slots__ = ("_link", "_waiter", "_what", "flow")
+    __slots__ = ("_link", "_pack", "_waiter", "_what", "flow")
 
     def __init__(self, link: Link, flow: SendFlow, what: str) -> None:
         self._link = link
         self.flow = flow
         self._what = what
+        self._pack = pack if link.values is None else link.values.pack
         self._waiter: asyncio.Future[None] | None = None
 
     @property
@@ -87,13 +96,15 @@ class Outbound:
         if flow.ended:
             return False
         kind = type(value)
-        if kind in BUFFER_TYPES and (kind is memoryview or len(value) >= BUFFER_THRESHOLD) and is_large(value):
-            self._put_large(value)
+        if kind in BUFFER_TYPES and (kind is memoryview or len(value) >= BUFFER_THRESHOLD) and self._put_large(value):
             return self.ready
         try:
-            data = pack(value)
+            data = self._pack(value)
         except ENCODE_ERRORS as error:
-            raise InvalidArgument(f"{self._what}: an item can't be encoded: {error}") from error
+            rich = self._pack_rich(value, error)
+            if rich is None:
+                return self.ready
+            data = rich
         nbytes = len(data)
         if nbytes > _ITEM_BYTES:
             raise ResourceExhausted(
@@ -112,15 +123,36 @@ class Outbound:
         self._link.push()
         return self.ready
 
-    def _put_large(self, value: Any) -> None:
+    def _put_large(self, value: Any) -> bool:
+        """Queue an item that travels as a buffer; False if it is none."""
+        if self._link.values is not None or not is_large(value):
+            return False
         buffers: list[Buffer] = []
         reference = pack(extract(value, buffers))
-        nbytes, most = len(buffers[0]), self._link.peer_buffer_bytes
-        if nbytes > most:
-            raise ResourceExhausted(f"{self._what}: an item of {nbytes} bytes; the other side takes up to {most}")
+        self._put_apart(reference, buffers)
+        return True
+
+    def _pack_rich(self, value: Any, error: Exception) -> bytes | None:
+        """Encode an item with types that MessagePack does not know; None if it was queued as buffers."""
+        if self._link.values is not None:
+            raise InvalidArgument(f"{self._what}: an item can't be encoded: {error}") from error
+        try:
+            data, buffers = pack_rich(value, copy=True)
+        except ENCODE_ERRORS as worse:
+            raise InvalidArgument(f"{self._what}: an item can't be encoded: {worse}") from worse
+        if not buffers:
+            return data
+        self._put_apart(data, buffers)
+        return None
+
+    def _put_apart(self, data: bytes, buffers: list[Buffer]) -> None:
+        """Queue an item that refers to buffers, in a record of its own."""
+        largest, most = max(len(buffer) for buffer in buffers), self._link.peer_buffer_bytes
+        if largest > most:
+            raise ResourceExhausted(f"{self._what}: an item of {largest} bytes; the other side takes up to {most}")
         outbox = self._link.outbox
         outbox.seal()
-        outbox.append(self.flow.seal_large(reference, nbytes), buffers)
+        outbox.append(self.flow.seal_large(data, len(buffers), sum(len(buffer) for buffer in buffers)), buffers)
         self._link.post()
 
     def grant(self, units: int) -> None:
@@ -195,7 +227,7 @@ class Inbound(Generic[T]):
         link: Link,
         key: int,
         window: int,
-        decoder: ItemDecoder,
+        decoder: DecodesItems,
         what: str,
         *,
         idle: float,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from aiozpat.codec import schema
 from aiozpat.observability.statistics import ServerStatistics
-from aiozpat.protocol.records import CODEC, VERSIONS
+from aiozpat.protocol.records import VERSIONS
 from aiozpat.rpc.interface import method
 from aiozpat.rpc.service import Method, Service
 
@@ -43,6 +44,7 @@ def reserved_service(
     name: str,
     version: str,
     services: Iterable[Service],
+    codecs: Sequence[str],
     statistics: Callable[[], ServerStatistics],
     draining: Callable[[], bool],
 ) -> Service:
@@ -54,10 +56,11 @@ def reserved_service(
         name: The server's name.
         version: This library's.
         services: What the server serves.
+        codecs: Their names.
         statistics: A snapshot of what it does.
         draining: Whether it takes no new calls.
     """
-    return Service.reserved(version, Introspection(name, version, tuple(services), statistics, draining))
+    return Service.reserved(version, Introspection(name, version, tuple(services), codecs, statistics, draining))
 
 
 class Introspection:
@@ -68,12 +71,14 @@ class Introspection:
         name: str,
         version: str,
         services: tuple[Service, ...],
+        codecs: Sequence[str],
         statistics: Callable[[], ServerStatistics],
         draining: Callable[[], bool],
     ) -> None:
         self._name = name
         self._version = version
         self._services = services
+        self._codecs = list(codecs)
         self._statistics = statistics
         self._draining = draining
 
@@ -89,7 +94,7 @@ class Introspection:
             "name": self._name,
             "version": self._version,
             "protocol": list(VERSIONS),
-            "codecs": [CODEC],
+            "codecs": self._codecs,
             "services": [_service(service) for service in self._services],
         }
 
@@ -129,7 +134,7 @@ def _method(described: Method) -> dict[str, Any]:
 def _schema(kind: Any) -> dict[str, Any]:
     """A type's JSON Schema; `{}`, which allows anything, for what JSON Schema can't say."""
     try:
-        return msgspec.json.schema(kind, schema_hook=lambda _: {})
+        return msgspec.json.schema(kind, schema_hook=schema)
     except (TypeError, NotImplementedError):
         return {}
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextvars import copy_context
 
+from aiozpat.codec import Codec, Values
 from aiozpat.errors import PeerUnreachable, ProtocolError, StatusCode
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.liveness import Liveness, Verdict
@@ -57,14 +58,23 @@ class Listener:
         settings: What to tell clients in the hello.
         limits: The server's limits.
         notices: Where drops and breaches are counted.
+        codecs: What clients may encode values with, beside MessagePack.
     """
 
-    def __init__(self, context: Context, settings: LinkSettings, limits: Limits, notices: Notices) -> None:
+    def __init__(
+        self,
+        context: Context,
+        settings: LinkSettings,
+        limits: Limits,
+        notices: Notices,
+        codecs: Iterable[Codec] = (),
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._variables = copy_context()  # not those of whichever handler answers first
         self._settings = settings
         self._limits = limits
         self._notices = notices
+        self._codecs: dict[str, Values | None] = {CODEC: None, **{codec.name: Values(codec) for codec in codecs}}
         self.sessions: dict[bytes, Session] = {}
         self._by_fd: dict[int, set[Session]] = {}  # by the connection that their hello came by
         self.executor: Executor | None = None
@@ -179,8 +189,10 @@ class Listener:
         if not set(hello.versions) & set(VERSIONS):
             text = f"no version in common: the client speaks {hello.versions[:20]}, this server {list(VERSIONS)}"
             self._reset(identity, StatusCode.UNIMPLEMENTED, text)
-        elif hello.codec != CODEC:
-            self._reset(identity, StatusCode.UNIMPLEMENTED, f"codec {hello.codec[:40]!r} is not spoken here: {CODEC}")
+        elif hello.codec not in self._codecs:
+            spoken = ", ".join(self._codecs)
+            text = f"codec {hello.codec[:40]!r} is not spoken here, but {spoken}"
+            self._reset(identity, StatusCode.UNIMPLEMENTED, text)
         elif executor is None or executor.refusing is not None:
             self._notices.count("turned away while draining")
             self._send_reset(identity, StatusCode.UNAVAILABLE, "the server is draining")
@@ -196,10 +208,11 @@ class Listener:
                 Outbox(window_of(hello.limits, self._limits.window_bytes)),
                 Liveness(self._settings.heartbeat, MISSES, now),
                 buffer_of(hello.limits),
+                self._codecs[hello.codec],
             )
             self.sessions[identity] = session
             self._by_fd.setdefault(fd, set()).add(session)
-            session.outbox.control(self._settings.hello(hello.session, (VERSION,)))
+            session.outbox.control(self._settings.hello(hello.session, hello.codec, (VERSION,)))
             _log.debug("session opened: %s", session.label)
             return session
         return None

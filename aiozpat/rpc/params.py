@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from aiozpat.codec import Decoder, Raw, loosened, refuse_extension
+from aiozpat.codec import Decoder, Raw, Values, loosened, refuse_extension, restored
 from aiozpat.errors import InvalidArgument, UsageError
 
 _astuple = msgspec.structs.astuple
@@ -27,13 +27,14 @@ class Params:
         UsageError: A parameter has a type that can't be decoded.
     """
 
-    __slots__ = ("_array", "_loose", "_map", "_name", "fast", "kind", "names")
+    __slots__ = ("_array", "_by_position", "_loose", "_map", "_name", "fast", "kind", "names")
 
     def __init__(self, name: str, parameters: Sequence[inspect.Parameter]) -> None:
         self._name = name
         self.names = tuple(parameter.name for parameter in parameters)
         try:
-            self._array = Decoder(_struct(parameters, array_like=True))
+            self._by_position = _struct(parameters, array_like=True)
+            self._array = Decoder(self._by_position)
             self.kind = _struct(parameters, array_like=False)  # of the params by name
             self._map = Decoder(self.kind)
         except (TypeError, ValueError, NotImplementedError) as error:
@@ -50,6 +51,7 @@ class Params:
         decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
             tuple[kinds],  # type: ignore[valid-type]  # a type made at run time
             ext_hook=refuse_extension,
+            dec_hook=restored,
         )
         return decoder.decode
 
@@ -71,6 +73,14 @@ class Params:
         except Exception as error:  # what a type's own validation raises, too, is the caller's fault
             if not buffers and self._by_form(raw) is self._map:
                 return self._decode_map(raw)
+            raise self._invalid(error) from error
+
+    def decode_foreign(self, raw: Raw, values: Values) -> tuple[Any, ...]:
+        """As `decode`, for params by another codec than MessagePack."""
+        try:
+            by_name = isinstance(values.unpack(raw, list[Any] | dict[str, Any]), dict)
+            return _astuple(values.unpack(raw, self.kind if by_name else self._by_position))
+        except Exception as error:  # also what the codec itself raises
             raise self._invalid(error) from error
 
     def _decode_map(self, raw: Raw) -> tuple[Any, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from aiozpat.codec import Decoder
+from aiozpat.codec import Raw
 from aiozpat.errors import RpcError
 from aiozpat.rpc.flows import Inbound, Outbound
 from aiozpat.transport import MonitorEvent, MonitorEventKind
@@ -31,13 +32,24 @@ class NeverRan(Exception):
         self.reason = reason
 
 
+class Decodes(Protocol):
+    """`Decoder`, of whichever codec."""
+
+    @property
+    def plain(self) -> Callable[[Raw], Any]:
+        """Decodes the value of a record without buffers."""
+
+    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> Any:
+        """Decode a record's value that may refer to the record's buffers."""
+
+
 class Pending(msgspec.Struct, gc=False, eq=False):
     """A call that waits for its answer."""
 
     id: int
     future: asyncio.Future[Any]
     deadline: float
-    decoder: Decoder
+    decoder: Decodes
     method: str
     inbound: Inbound[Any] | None = None
     outbound: Outbound | None = None

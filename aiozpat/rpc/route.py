@@ -26,6 +26,7 @@ class Route:
         "call",
         "calls",
         "decode",
+        "decode_foreign",
         "errors",
         "fast",
         "gate",
@@ -35,6 +36,7 @@ class Route:
         "replies",
         "reserved",
         "sends",
+        "sent",
         "state",
         "stream_at",
         "streams",
@@ -47,12 +49,14 @@ class Route:
         self.call = call
         self.fast = method.params.fast
         self.decode = method.params.decode
+        self.decode_foreign = method.params.decode_foreign
         self.in_thread = not method.is_async
         signature = method.signature
         self.replies = signature.replies
         self.sends = signature.stream_at is not None
         self.streams = self.replies or self.sends
         self.stream_at = signature.stream_at
+        self.sent = signature.sends
         self.items = ItemDecoder(signature.sends) if self.sends else None
         if self.streams or reserved:
             self.fast = _not_fast

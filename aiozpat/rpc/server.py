@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
+from aiozpat.codec import JSON, Codec
 from aiozpat.errors import Closed, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import MethodStatistics, ServerStatistics
+from aiozpat.protocol.records import CODEC
 from aiozpat.rpc.executor import Executor
 from aiozpat.rpc.interceptors import ServerInterceptor
 from aiozpat.rpc.introspection import reserved_service
@@ -43,6 +45,7 @@ class Server:
         heartbeat: Seconds of silence after which a client is pinged; after three of them it is given up.
         grace: Seconds for running calls to finish when it drains.
         send_tracebacks: Whether callers see the traceback of an unexpected exception (not for the public).
+        codecs: Codecs of your own that clients may use, beside MessagePack and JSON.
         interceptors: Coroutine functions that are given each call and `proceed`, the first one outermost:
             `async def log(call, proceed): ...; return await proceed()`. Of a stream, `proceed` lasts until its end. An
             RpcError raised before it proceeds is the answer; `ResourceExhausted` and `Unavailable` tell the client
@@ -68,6 +71,7 @@ class Server:
         heartbeat: float = 2.0,
         grace: float = 5.0,
         send_tracebacks: bool = False,
+        codecs: Iterable[Codec] = (),
         interceptors: Iterable[ServerInterceptor] = (),
         options: SocketOptions | None = None,
         context: Context | None = None,
@@ -92,6 +96,7 @@ class Server:
         )
         self._grace = grace
         self._send_tracebacks = send_tracebacks
+        self._codecs: tuple[Codec, ...] = (JSON(), *codecs)
         self._interceptors = tuple(interceptors)
         self._context = context
         self._notices = Notices(_log)
@@ -150,8 +155,11 @@ class Server:
     async def _listen(self, states: Mapping[str, Any]) -> Listener:
         """Open the socket, and take calls from now on."""
         name, services = self._settings.name, self._services
-        about = reserved_service(name, __version__, services, self.statistics, lambda: self._closed)
-        listener = Listener(self._context or Context.current(), self._settings, self._limits, self._notices)
+        codecs = [CODEC, *(codec.name for codec in self._codecs)]
+        about = reserved_service(name, __version__, services, codecs, self.statistics, lambda: self._closed)
+        listener = Listener(
+            self._context or Context.current(), self._settings, self._limits, self._notices, self._codecs
+        )
         try:
             for endpoint in self._bind:
                 listener.socket.bind(endpoint)

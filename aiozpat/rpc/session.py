@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aiozpat.codec import Values
 from aiozpat.protocol.liveness import Liveness
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.rpc.current import Job
@@ -31,6 +32,7 @@ class Session:
         "outbox",
         "peer_buffer_bytes",
         "stuck_since",
+        "values",
     )
 
     def __init__(
@@ -42,6 +44,7 @@ class Session:
         outbox: Outbox,
         liveness: Liveness,
         peer_buffer_bytes: int,
+        values: Values | None,
     ) -> None:
         self.listener = listener
         self.identity = identity
@@ -50,6 +53,7 @@ class Session:
         self.outbox = outbox
         self.liveness = liveness
         self.peer_buffer_bytes = peer_buffer_bytes
+        self.values = values  # of a codec that is not MessagePack
         self.calls: dict[int, Job] = {}
         self.held: list[Outbound] = []  # streams that wait until less waits to be sent
         self.last_key = 0  # of calls that want no answer, counted downwards

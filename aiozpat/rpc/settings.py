@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiozpat.protocol.flow import MAX_WINDOW
-from aiozpat.protocol.records import CODEC, HEADER_LIMIT, HELLO, VERSIONS, encode
+from aiozpat.protocol.records import HEADER_LIMIT, HELLO, VERSIONS, encode
 from aiozpat.transport import SocketOptions
 
 MISSES = 3  # heartbeats without a word make a peer dead
@@ -45,13 +45,13 @@ class LinkSettings:
         if not 0 < len(self.name) <= _NAME_LIMIT:
             raise ValueError(f"a name is text of up to {_NAME_LIMIT} characters; got {str(self.name)[:50]!r}")
 
-    def hello(self, session: bytes, versions: tuple[int, ...] = VERSIONS) -> bytes:
+    def hello(self, session: bytes, codec: str, versions: tuple[int, ...] = VERSIONS) -> bytes:
         """The hello record, encoded."""
         limits = {"window": self.window_bytes, "buffer": self.options.max_message_bytes}
         if self.stream_window is not None:
             limits["stream"] = self.stream_window
         name = self.name.encode("utf-8", "replace").decode()  # a script's path need not be text
-        return encode((HELLO, session, versions, CODEC, name, limits))
+        return encode((HELLO, session, versions, codec, name, limits))
 
 
 def window_of(limits: Mapping[str, int], own: int) -> int:

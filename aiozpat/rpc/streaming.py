@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aiozpat.codec import ForeignItemDecoder
 from aiozpat.errors import InvalidArgument, ProtocolError, Unimplemented
 from aiozpat.protocol.flow import MAX_WINDOW, SendFlow
 from aiozpat.protocol.records import Credit, End, Item, Opening
@@ -34,8 +35,10 @@ def attach(job: Job, opening: Opening | None, window: int) -> None:
     if route.replies:
         job.outbound = Outbound(session, SendFlow(job.key, opening.credit), route.name)
     if route.items is not None and route.stream_at is not None:
+        values = session.values
+        items = route.items if values is None else ForeignItemDecoder(values, route.sent)
         job.inbound = Inbound(
-            session, job.key, window, route.items, route.name, idle=opening.idle * 0.001, wrong=InvalidArgument
+            session, job.key, window, items, route.name, idle=opening.idle * 0.001, wrong=InvalidArgument
         )
         job.args = (*job.args[: route.stream_at], job.inbound, *job.args[route.stream_at :])
 

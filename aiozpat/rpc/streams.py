@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
-from aiozpat.codec import Decoder, ItemDecoder
 from aiozpat.errors import Closed, RpcError, UsageError
 from aiozpat.protocol.records import Opening
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
-from aiozpat.rpc.flows import Outbound, pump
+from aiozpat.rpc.flows import DecodesItems, Outbound, pump
 from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor
 from aiozpat.rpc.interceptors import run as _run
-from aiozpat.rpc.pending import NeverRan, Pending
+from aiozpat.rpc.pending import Decodes, NeverRan, Pending
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -58,8 +57,8 @@ class Opened:
     window: int
     timeout: float
     idle: float
-    items: ItemDecoder
-    result: Decoder
+    items: DecodesItems
+    result: Decodes
     metadata: Mapping[str, str] | None
     wait_for_ready: bool | None
     interceptors: Sequence[ClientInterceptor]

@@ -2,7 +2,7 @@
 
 Bytes from 64 KiB up leave the record and travel as buffer frames of their own: in their place stands a MessagePack
 extension that holds the frame's index. Such values are looked for among the params themselves and as the result
-itself, not inside containers.
+itself, not inside containers; arrays and other buffers that MessagePack does not know, wherever they are.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from aiozpat.codec import hooks
 from aiozpat.errors import InvalidArgument
 from aiozpat.protocol.records import BUFFER_EXT, BUFFER_THRESHOLD, Buffer
 
@@ -53,6 +54,30 @@ def _frozen(value: Buffer) -> Buffer:
     return bytes(value)
 
 
+def pack_rich(value: Any, *, copy: bool) -> tuple[bytes, list[Buffer]]:
+    """Encode a value in which there are types that MessagePack does not know; and its large buffers.
+
+    Args:
+        value: The value; references to buffers must not stand in it yet.
+        copy: Whether buffers that may change are copied. Without it they must be left alone until they were sent.
+
+    Raises:
+        TypeError, ValueError, NotImplementedError, RecursionError: It can't be encoded.
+    """
+    buffers: list[Buffer] = []
+
+    def place(data: Buffer) -> Any:
+        if not is_large(data):
+            return bytes(data)
+        buffers.append(_frozen(data) if copy else data)
+        return msgspec.msgpack.Ext(BUFFER_EXT, pack(len(buffers) - 1))
+
+    def simplify(part: Any) -> Any:
+        return hooks.simplified(part, place)
+
+    return msgspec.msgpack.Encoder(enc_hook=simplify).encode(value), buffers
+
+
 def refuse_extension(code: int, data: memoryview) -> Any:
     """For decoders of records without buffers: no extension is a value there."""
     raise InvalidArgument(f"MessagePack extension {code} in a record without buffers")
@@ -68,8 +93,11 @@ class Decoder:
     __slots__ = ("_wanted", "plain")
 
     def __init__(self, wanted: Any) -> None:
+        hooks.check(wanted)
         self._wanted = wanted
-        self.plain: Callable[[Raw], Any] = msgspec.msgpack.Decoder(wanted, ext_hook=refuse_extension).decode
+        self.plain: Callable[[Raw], Any] = msgspec.msgpack.Decoder(
+            wanted, ext_hook=refuse_extension, dec_hook=hooks.restored
+        ).decode
 
     def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> Any:
         """Decode a record's value that may refer to the record's buffers.
@@ -84,7 +112,9 @@ class Decoder:
             return self.plain(raw)
         if len(memoryview(raw)) > MIXED_LIMIT:
             raise InvalidArgument(f"more than {MIXED_LIMIT} bytes beside buffers")
-        value = msgspec.convert(_with_buffers(raw, buffers), self._wanted, builtin_types=_NATIVE)
+        value = msgspec.convert(
+            _with_buffers(raw, buffers), self._wanted, builtin_types=_NATIVE, dec_hook=hooks.restored
+        )
         return loosened(value) if self._wanted in (Any, object) else value
 
 

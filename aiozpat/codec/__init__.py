@@ -1,0 +1,43 @@
+"""Values to bytes and back: MessagePack, which is the default, JSON, and codecs of one's own."""
+
+from aiozpat.codec.foreign import JSON, Codec, ForeignDecoder, ForeignItemDecoder, Values
+from aiozpat.codec.hooks import check, restored, schema
+from aiozpat.codec.msgpack import (
+    BUFFER_TYPES,
+    DECODE_ERRORS,
+    ENCODE_ERRORS,
+    MIXED_LIMIT,
+    Decoder,
+    ItemDecoder,
+    Raw,
+    extract,
+    is_large,
+    loosened,
+    pack,
+    pack_rich,
+    refuse_extension,
+)
+
+__all__ = [
+    "BUFFER_TYPES",
+    "DECODE_ERRORS",
+    "ENCODE_ERRORS",
+    "JSON",
+    "MIXED_LIMIT",
+    "Codec",
+    "Decoder",
+    "ForeignDecoder",
+    "ForeignItemDecoder",
+    "ItemDecoder",
+    "Raw",
+    "Values",
+    "check",
+    "extract",
+    "is_large",
+    "loosened",
+    "pack",
+    "pack_rich",
+    "refuse_extension",
+    "restored",
+    "schema",
+]

@@ -1,0 +1,156 @@
+"""Codecs other than MessagePack: values travel as byte strings inside the records, encoded by them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from aiozpat.codec import hooks
+from aiozpat.codec.msgpack import Raw, pack
+from aiozpat.errors import InvalidArgument
+from aiozpat.protocol.records import Buffer
+
+_unpack_bytes = msgspec.msgpack.Decoder(bytes).decode
+_unpack_list = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+class Codec(Protocol):
+    """What turns values into bytes and back, for a `Client(codec=...)` and a `Server(codecs=[...])`.
+
+    It sees builtins only: dataclasses, enums and the like have become these before, and annotations are applied after.
+
+    Attributes:
+        name: What both sides call it, in the hello.
+        natives: The types that it carries itself beside None, bool, int, float, str, list and dict with text keys:
+            `bytes`, `datetime`, `UUID` or `Decimal`. Others become text (bytes as Base64, times as in RFC 3339).
+    """
+
+    @property
+    def name(self) -> str:
+        """What both sides call it."""
+
+    @property
+    def natives(self) -> tuple[type, ...]:
+        """The types that it carries itself."""
+
+    def encode(self, value: Any) -> bytes:
+        """The bytes of a value; raises TypeError or ValueError if it can't."""
+
+    def decode(self, data: bytes) -> Any:
+        """The value of bytes; raises ValueError for what is none."""
+
+
+class JSON:
+    """JSON, for `Client(codec=JSON())`; every server speaks it. Larger and slower than MessagePack, and readable."""
+
+    name: ClassVar[str] = "json"
+    natives: ClassVar[tuple[type, ...]] = ()
+
+    def encode(self, value: Any) -> bytes:
+        """The bytes of a value."""
+        return msgspec.json.encode(value)
+
+    def decode(self, data: bytes) -> Any:
+        """The value of bytes."""
+        return msgspec.json.decode(data)
+
+
+class Values:
+    """What a codec makes of values, as MessagePack that stands in a record.
+
+    Args:
+        codec: The codec.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        self.name = codec.name
+        self._codec = codec
+
+    def pack(self, value: Any) -> bytes:
+        """A value as a MessagePack byte string.
+
+        Raises:
+            TypeError, ValueError, NotImplementedError, RecursionError: It can't be encoded.
+        """
+        natives = self._codec.natives
+        builtins = msgspec.to_builtins(value, builtin_types=natives, str_keys=True, enc_hook=self._simplify)
+        return pack(self._codec.encode(builtins))
+
+    def _simplify(self, value: Any) -> Any:
+        def place(data: Buffer) -> Any:
+            return bytes(data) if bytes in self._codec.natives else base64.b64encode(data).decode()
+
+        return hooks.simplified(value, place)
+
+    def unpack(self, raw: Raw, wanted: Any) -> Any:
+        """The value of a MessagePack byte string.
+
+        Raises:
+            ValueError: It is none, or not of the type.
+        """
+        return self.convert(_unpack_bytes(raw), wanted)
+
+    def convert(self, data: bytes, wanted: Any) -> Any:
+        """The value of bytes; errors as for `unpack`."""
+        value = self._codec.decode(data)
+        natives = self._codec.natives
+        return msgspec.convert(value, wanted, builtin_types=natives, str_keys=True, dec_hook=self._restore)
+
+    def _restore(self, kind: Any, value: Any) -> Any:
+        if isinstance(value, list) and len(value) == 3 and isinstance(value[2], str):
+            value = [*value[:2], base64.b64decode(value[2])]  # an array's bytes
+        return hooks.restored(kind, value)
+
+
+class ForeignDecoder:
+    """`Decoder` for another codec.
+
+    Args:
+        values: The codec.
+        wanted: The type to decode into.
+    """
+
+    __slots__ = ("_values", "_wanted")
+
+    def __init__(self, values: Values, wanted: Any) -> None:
+        hooks.check(wanted)
+        self._values = values
+        self._wanted = wanted
+
+    def plain(self, raw: Raw) -> Any:
+        """The value of a record's byte string."""
+        return self._values.unpack(raw, self._wanted)
+
+    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> Any:
+        """As `plain`: nothing but MessagePack refers to buffers."""
+        if buffers:
+            raise InvalidArgument(f"buffers beside a value in {self._values.name}")
+        return self.plain(raw)
+
+
+class ForeignItemDecoder:
+    """`ItemDecoder` for another codec.
+
+    Args:
+        values: The codec.
+        wanted: The type of an item.
+    """
+
+    __slots__ = ("_values", "_wanted")
+
+    def __init__(self, values: Values, wanted: Any) -> None:
+        hooks.check(wanted)
+        self._values = values
+        self._wanted = wanted
+
+    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], Exception | None]:
+        """The items, those before the first that is not of the type if there is one; and what is wrong with that."""
+        decoded: list[Any] = []
+        try:
+            decoded.extend(self._values.convert(data, self._wanted) for data in _unpack_list(raw))
+        except Exception as error:  # also what a codec or a type's own validation raises
+            return decoded, error
+        return decoded, None

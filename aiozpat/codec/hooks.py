@@ -1,0 +1,133 @@
+"""Types that msgspec does not know: numpy's arrays, pydantic's models, and whatever else is a buffer.
+
+Neither package is imported here: who has such a value, or asks for such a type, has imported it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, get_args, get_origin
+
+import msgspec
+
+from aiozpat.protocol.records import Buffer
+
+_KINDS = "biufcmMSU"  # of numpy: whatever has a fixed size and holds no objects
+_DTYPE_LIMIT = 32  # characters
+
+
+def simplified(value: Any, place: Callable[[Buffer], Any]) -> Any:
+    """A value that msgspec can't encode, as one that it can.
+
+    Args:
+        value: The value.
+        place: What stands for a buffer: itself, or a reference to where it travels.
+
+    Raises:
+        NotImplementedError: Nobody knows how.
+        TypeError: An array of objects, or of records.
+    """
+    if _is_model(type(value)):
+        return value.model_dump()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        if isinstance(value, numpy.ndarray):
+            return _array(value, numpy, place)
+        if isinstance(value, numpy.generic):
+            return value.item()
+    try:
+        view = memoryview(value)
+    except TypeError:
+        raise NotImplementedError(f"objects of type {type(value).__name__} can't be encoded") from None
+    return place(view.cast("B") if view.c_contiguous else memoryview(bytes(view)))
+
+
+def _array(array: Any, numpy: Any, place: Callable[[Buffer], Any]) -> list[Any]:
+    """An array as its type, shape and bytes."""
+    if array.dtype.kind not in _KINDS:
+        raise TypeError(f"arrays of {array.dtype} can't be sent; what has a fixed size and holds no objects can")
+    flat = numpy.ascontiguousarray(array).reshape(-1)
+    data = flat.view(numpy.uint8).data if flat.size else memoryview(b"")
+    return [array.dtype.str, list(array.shape), place(data)]
+
+
+def restored(kind: Any, value: Any) -> Any:
+    """A value of a type that msgspec can't decode into, from what `simplified` made of it.
+
+    Raises:
+        TypeError, ValueError: It is nothing of that type.
+        NotImplementedError: Nobody knows that type.
+    """
+    if kind is object:
+        return value
+    if _is_model(kind):
+        return kind.model_validate(value)
+    if _is_array(kind):
+        return _restored_array(kind, value)
+    raise NotImplementedError(f"{kind!r} can't be decoded")
+
+
+def _restored_array(kind: Any, value: Any) -> Any:
+    numpy = sys.modules["numpy"]
+    if not (isinstance(value, (list, tuple)) and len(value) == 3 and isinstance(value[0], str)):
+        raise ValueError("an array is its type, shape and bytes")
+    name, shape, data = value
+    try:
+        dtype = numpy.dtype(name[:_DTYPE_LIMIT])
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    if dtype.kind not in _KINDS:
+        raise ValueError(f"arrays of {dtype} are not taken")
+    wanted = _dtype_of(kind, numpy)
+    if wanted is not None and not numpy.issubdtype(dtype, wanted):
+        raise ValueError(f"expected an array of {wanted.__name__}, got {dtype}")
+    return numpy.frombuffer(data, dtype=dtype).reshape(shape)
+
+
+def _dtype_of(kind: Any, numpy: Any) -> Any:
+    """The scalar type that an annotation such as `NDArray[float64]` asks for; None for any."""
+    for argument in get_args(kind)[1:]:  # the shape comes first
+        for scalar in get_args(argument):
+            if isinstance(scalar, type) and issubclass(scalar, numpy.generic):
+                return scalar
+    return None
+
+
+def schema(kind: Any) -> dict[str, Any]:
+    """The JSON Schema of a type that msgspec does not know; `{}`, which allows anything, where nobody does."""
+    return kind.model_json_schema() if _is_model(kind) else {}
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_validate")
+
+
+def _is_array(kind: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and (get_origin(kind) or kind) is numpy.ndarray
+
+
+def check(wanted: Any) -> None:
+    """See to it that a type can be decoded, all of it.
+
+    Raises:
+        TypeError: It can't; the message names what.
+    """
+    for kind in _custom(msgspec.inspect.type_info(wanted), set()):
+        if kind is not object and not _is_model(kind) and not _is_array(kind):
+            raise TypeError(f"{kind!r} is no type that can travel: use builtins, dataclasses, msgspec Structs, ...")
+
+
+def _custom(info: Any, seen: set[int]) -> Iterator[Any]:
+    """The types within a type that msgspec leaves to hooks."""
+    if isinstance(info, msgspec.inspect.CustomType):
+        yield info.cls
+    elif isinstance(info, (msgspec.inspect.Type, msgspec.inspect.Field)):
+        if id(info) not in seen:
+            seen.add(id(info))
+            for name in info.__struct_fields__:
+                yield from _custom(getattr(info, name), seen)
+    elif isinstance(info, (tuple, list)):
+        for part in info:
+            yield from _custom(part, seen)
