@@ -110,6 +110,19 @@ async def test_metadata_deadline_and_peer_are_seen_by_the_handler() -> None:
         aiozpat.current_call()
 
 
+async def test_metadata_is_bounded_text(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        most = {"a": "x" * (16 * 1024 - 1)}
+        assert await client.call("calc.add", 1, metadata=most) == 1
+        with pytest.raises(errors.InvalidArgument, match="16385 bytes of metadata"):
+            await client.call("calc.add", 1, metadata={"ab": "x" * (16 * 1024 - 1)})
+        with pytest.raises(errors.InvalidArgument, match="metadata is text by name"):
+            await client.notify("calc.add", 1, metadata={"a": b"b"})  # type: ignore[dict-item]  # the mistake
+        with pytest.raises(errors.InvalidArgument, match="metadata is text by name"):
+            async with client.stream("calc.add", 1, metadata={1: "b"}):  # type: ignore[dict-item]  # the mistake
+                pass
+
+
 async def test_notify_runs_without_an_answer_and_before_the_client_has_gone(calc: Calc) -> None:
     calc.gate.set()
     async with Server(calc.service, bind=LOOPBACK) as server:

@@ -53,6 +53,14 @@ async def test_a_client_written_by_hand_is_served(calc: Calc) -> None:
         await until(lambda: server.statistics().sessions == 0)
 
 
+async def test_more_metadata_than_allowed_is_the_calls_own_error(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
+        await peer.open()
+        await peer.send(header([*request(1), {"a": "x" * 20_000}], request(2)))
+        assert (await peer.record(ERROR))[:4] == [ERROR, 1, 0, 3]
+        assert await peer.record(REPLY) == [REPLY, 2, 0, 3]
+
+
 async def test_calls_may_travel_with_the_hello(calc: Calc) -> None:
     async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
         await peer.send(header(hello(), request(1)))

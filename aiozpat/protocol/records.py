@@ -6,7 +6,7 @@ records announce. Records are arrays that begin with their tag; README.md beside
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -22,6 +22,7 @@ CODEC: Final = "msgpack"
 
 HEADER_LIMIT: Final = 1024 * 1024  # bytes of a header frame
 RECORD_LIMIT: Final = 16_384  # records in one message
+METADATA_LIMIT: Final = 16 * 1024  # bytes of one call's metadata, names and values
 BUFFER_LIMIT: Final = 1024  # buffer frames of one message
 BUFFER_EXT: Final = 1  # MessagePack extension type: "buffer number N of this record"
 BUFFER_THRESHOLD: Final = 64 * 1024  # bytes from which a value travels as a buffer frame; in-band wins at 16 KiB
@@ -173,6 +174,12 @@ _decode = msgspec.msgpack.Decoder(list[Record]).decode
 _decode_raw = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _decode_timeless: Callable[[msgspec.Raw], Hello | Reset] = msgspec.msgpack.Decoder(Hello | Reset).decode
 encode = msgspec.msgpack.Encoder().encode
+
+
+def metadata_bytes(metadata: Mapping[str, str]) -> int:
+    """The size of a call's metadata: its names and values, in UTF-8."""
+    text = "".join(name + value for name, value in metadata.items())
+    return len(text.encode("utf-8", "replace"))
 
 
 class UnknownVersion(ProtocolError):

@@ -46,6 +46,7 @@ from aiozpat.protocol.records import (
     CODEC,
     END,
     HEADER_LIMIT,
+    METADATA_LIMIT,
     PING,
     REQUEST,
     Ack,
@@ -67,6 +68,7 @@ from aiozpat.protocol.records import (
     UnknownVersion,
     encode,
     join,
+    metadata_bytes,
     split,
     split_timeless,
 )
@@ -693,4 +695,6 @@ def _checked(metadata: Mapping[str, str]) -> dict[str, str]:
     for name, value in checked.items():
         if type(name) is not str or type(value) is not str:
             raise InvalidArgument(f"metadata is text by name; got {name!r}: {value!r}")
+    if (size := metadata_bytes(checked)) > METADATA_LIMIT:
+        raise InvalidArgument(f"{size} bytes of metadata; {METADATA_LIMIT} is the most, larger things are params")
     return checked

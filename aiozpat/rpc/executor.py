@@ -22,6 +22,7 @@ from aiozpat.errors import (
     Closed,
     DeadlineExceeded,
     Internal,
+    InvalidArgument,
     ProtocolError,
     ResourceExhausted,
     RpcError,
@@ -33,6 +34,7 @@ from aiozpat.protocol.admission import Decision, Gate
 from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.records import (
     END,
+    METADATA_LIMIT,
     REFUSED,
     REPLY,
     Buffer,
@@ -43,6 +45,7 @@ from aiozpat.protocol.records import (
     Record,
     Request,
     encode,
+    metadata_bytes,
 )
 from aiozpat.rpc.current import Call, Job, current_job
 from aiozpat.rpc.failures import RECORD_BYTES, error_record, internal, unimplemented
@@ -188,6 +191,7 @@ class Executor:
                 or gate.running >= gate.max_concurrency
                 or len(calls) >= most
                 or cancelled
+                or (record.metadata is not None and metadata_bytes(record.metadata) > METADATA_LIMIT)
                 or session.ending
             ):
                 self._request(session, record, (), now, cancelled)
@@ -273,6 +277,8 @@ class Executor:
                 args = route.decode(request.params, buffers)
             else:
                 args = route.decode_foreign(request.params, session.values)
+            if request.metadata is not None and metadata_bytes(request.metadata) > METADATA_LIMIT:
+                raise InvalidArgument(f"{route.name}: more than {METADATA_LIMIT} bytes of metadata")
             job = Job(session, key, route, args, now + request.timeout * 0.001, request.metadata)
             if route.streams or request.opening is not None:
                 attach(job, request.opening, self._limits.stream_window)
