@@ -9,25 +9,17 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
-from functools import partial
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
-import anyio.to_thread
-from msgspec import Raw
-
-from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Values, extract, is_large, pack_rich
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, is_large
 from aiozpat.errors import (
-    Cancelled,
     Closed,
     DeadlineExceeded,
-    Internal,
     InvalidArgument,
     ProtocolError,
-    ResourceExhausted,
     RpcError,
     StatusCode,
-    UsageError,
 )
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.admission import Decision, Gate
@@ -35,9 +27,7 @@ from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.records import (
     END,
     METADATA_LIMIT,
-    REFUSED,
     REPLY,
-    Buffer,
     Cancel,
     Credit,
     End,
@@ -47,13 +37,14 @@ from aiozpat.protocol.records import (
     encode,
     metadata_bytes,
 )
-from aiozpat.rpc.current import Call, Job, current_job
-from aiozpat.rpc.failures import RECORD_BYTES, error_record, internal, unimplemented
-from aiozpat.rpc.flows import pump
-from aiozpat.rpc.interceptors import Proceed, ServerInterceptor, run
+from aiozpat.rpc.answers import Answers
+from aiozpat.rpc.callables import Callables
+from aiozpat.rpc.current import Job, current_job
+from aiozpat.rpc.failures import RECORD_BYTES, unimplemented
+from aiozpat.rpc.interceptors import ServerInterceptor
 from aiozpat.rpc.limits import Limits
-from aiozpat.rpc.route import Route, positional
-from aiozpat.rpc.service import RESERVED, Method, Service
+from aiozpat.rpc.route import Route
+from aiozpat.rpc.service import RESERVED, Service
 from aiozpat.rpc.session import Session
 from aiozpat.rpc.streaming import attach, take
 
@@ -100,15 +91,14 @@ class Executor:
         self._post = post
         self._control = control
         self._notices = notices
-        self._send_tracebacks = send_tracebacks
-        self._interceptors = interceptors
-        self._threads = anyio.CapacityLimiter(limits.max_threads)
+        self._answers = Answers(post, notices, backlog_bytes=limits.backlog_bytes, send_tracebacks=send_tracebacks)
+        self._callables = Callables(limits.max_threads, interceptors)
         self.gate: Gate[Job] = Gate(limits.max_concurrency, limits.max_queued)
         self.routes: dict[str, Route] = {}
         for service in services:
             for method in service.methods:
                 self.routes[method.name] = Route(
-                    method, self._callable(method), states.get(service.name), reserved=service.name == RESERVED
+                    method, self._callables.of(method), states.get(service.name), reserved=service.name == RESERVED
                 )
         self._admitting = self.routes
         self.refusing: str | None = None  # why no call is admitted any more
@@ -119,45 +109,6 @@ class Executor:
         self._idle: asyncio.Future[None] | None = None
         self._next_scan = math.inf
         self._timer: asyncio.TimerHandle | None = None
-
-    def _callable(self, method: Method) -> Callable[..., Any]:
-        call = self._plain_callable(method)
-        if not self._interceptors or method.signature.replies:  # a stream's run around all of it
-            return call
-
-        async def intercepted(*args: Any) -> Any:
-            return await self._intercept(lambda: call(*args))
-
-        return intercepted
-
-    async def _intercept(self, last: Proceed) -> Any:
-        """Run a call through the interceptors; what they raise before it proceeds, they refuse."""
-        job = current_job.get()
-        if job is None:
-            raise UsageError("interceptors run in the task of their call")
-        proceeded: list[bool] = []
-
-        async def proceed() -> Any:
-            proceeded.append(True)
-            return await last()
-
-        try:
-            return await run(self._interceptors, Call(job), proceed)
-        except RpcError as error:
-            error.refused = not proceeded and error.code in _REFUSALS
-            raise
-
-    def _plain_callable(self, method: Method) -> Callable[..., Any]:
-        call = positional(method)
-        if method.is_async:
-            return call
-
-        async def in_thread(*args: Any) -> Any:
-            # Abandoned only when the server ends for good; a deadline leaves it, and its place, until it returns.
-            run = partial(_unless_answered, call, args)
-            return await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._threads)
-
-        return in_thread
 
     # Admission
 
@@ -283,19 +234,19 @@ class Executor:
             if route.streams or request.opening is not None:
                 attach(job, request.opening, self._limits.stream_window)
         except RpcError as error:
-            self._answer_error(session, key, error)
+            self._answers.error(session, key, error)
             return
         self._queue(job)
 
     def _turn_away(self, session: Session, key: int, method: str) -> None:
         if self.refusing is not None:
-            self._refuse(session, key, StatusCode.UNAVAILABLE, self.refusing)
+            self._answers.refusal(session, key, StatusCode.UNAVAILABLE, self.refusing)
         elif method not in self.routes:
-            self._answer_error(session, key, unimplemented(method, self.routes))
+            self._answers.error(session, key, unimplemented(method, self.routes))
         else:
             limit = self._limits.max_calls_per_peer
             text = f"{limit} calls of this client are in flight (max_calls_per_peer)"
-            self._refuse(session, key, StatusCode.RESOURCE_EXHAUSTED, text)
+            self._answers.refusal(session, key, StatusCode.RESOURCE_EXHAUSTED, text)
 
     def _queue(self, job: Job) -> None:
         """Admit a call where there is a method's limit, or where the server's is reached."""
@@ -319,11 +270,7 @@ class Executor:
     def _refuse_full(self, job: Job) -> None:
         name = job.route.name
         text = f"{name}: the places to run and to wait are all taken (max_concurrency, max_queued)"
-        self._refuse(job.session, job.key, StatusCode.RESOURCE_EXHAUSTED, text)
-
-    def _refuse(self, session: Session, key: int, code: StatusCode, message: str) -> None:
-        self._notices.note("refused", f"{session.label}: {message}")
-        self._put(session, key, encode((REFUSED, key, 0, int(code), message)))
+        self._answers.refusal(job.session, job.key, StatusCode.RESOURCE_EXHAUSTED, text)
 
     def _enlist(self, job: Job) -> None:
         """Put a call into the tables in which cancels and deadlines find it."""
@@ -366,27 +313,27 @@ class Executor:
             if not job.answered:
                 key = job.key
                 if type(result) in BUFFER_TYPES and is_large(result):
-                    self._answer_large(job, result)
+                    self._answers.result(job, result)
                 elif key > 0:
                     try:
                         record = encode((REPLY, key, 0, result))
                     except ENCODE_ERRORS:
-                        self._answer_rich(job, result)
+                        self._answers.result(job, result)
                         return
                     session = job.session
                     outbox = session.outbox
                     nbytes = outbox.nbytes
                     if len(record) > RECORD_BYTES or nbytes > self._backlog_bytes:
-                        self._too_much(job, len(record))
+                        self._answers.too_much(job, len(record))
                     entries = outbox.entries
                     entries[key] = record
                     outbox.nbytes = nbytes + len(record)
                     if not session.dirty or len(entries) >= FLUSH_AT:
                         self._post(session)
         except Exception as error:
-            self._fail(job, error)
+            self._answers.failure(job, error)
         except BaseException as error:
-            self._fail(job, error)
+            self._answers.failure(job, error)
             if not isinstance(error, asyncio.CancelledError):
                 raise
         finally:
@@ -416,44 +363,25 @@ class Executor:
             return
         job.started = True
         current_job.set(job)
-        job.route.calls += 1
+        route, outbound = job.route, job.outbound
+        route.calls += 1
         try:
-            record = await self._result(job)
-            if not job.answered:
-                self._answer(job, record)
+            if outbound is None:
+                result = await route.call(*job.args)
+                if not job.answered:
+                    self._answers.result(job, result)
+            else:
+                await self._callables.stream(route.call, job.args, outbound)
+                if not job.answered:
+                    self._answers.put(job.session, job.key, encode((END, job.key)))
         except BaseException as error:
-            self._fail(job, error)
+            self._answers.failure(job, error)
             if not isinstance(error, (Exception, asyncio.CancelledError)):
                 raise
         finally:
-            if job.outbound is not None:
-                job.outbound.end()
+            if outbound is not None:
+                outbound.end()
             self._release(job)
-
-    def _answer(self, job: Job, record: bytes) -> None:
-        if job.key > 0:  # a notification wants none
-            self._put(job.session, job.key, record)
-
-    async def _result(self, job: Job) -> bytes:
-        """Run a handler, all of its stream if it gives one; the record that ends the call well."""
-        route, outbound, values = job.route, job.outbound, job.session.values
-        if outbound is None:
-            result = await route.call(*job.args)
-            return self._foreign_reply(job, result, values) if values is not None else b""
-        if self._interceptors:
-            await self._intercept(lambda: pump(route.call(*job.args), outbound))
-        else:
-            await pump(route.call(*job.args), outbound)
-        return encode((END, job.key))
-
-    def _foreign_reply(self, job: Job, result: Any, values: Values) -> bytes:
-        try:
-            record = encode((REPLY, job.key, 0, Raw(values.pack(result))))
-        except ENCODE_ERRORS as error:
-            raise Internal(f"the result of {job.route.name} can't be encoded: {error}") from error
-        if len(record) > RECORD_BYTES or job.session.outbox.nbytes > self._backlog_bytes:
-            self._too_much(job, len(record))
-        return record
 
     def _release(self, job: Job) -> None:
         """A call has ended: out of the tables, its places to the next ones."""
@@ -489,78 +417,6 @@ class Executor:
         if job is not None:
             self._loop.call_soon(self._start, job, context=self._context)
 
-    # Answers
-
-    def _answer_large(self, job: Job, result: Any) -> None:
-        if job.key < 0:
-            return
-        buffers: list[Buffer] = []
-        self._answer_apart(job, encode((REPLY, job.key, 1, extract(result, buffers))), buffers)
-
-    def _answer_rich(self, job: Job, result: Any) -> None:
-        """Answer with a result in which there are types that MessagePack does not know."""
-        try:
-            data, buffers = pack_rich(result, copy=False)
-        except ENCODE_ERRORS as error:
-            raise Internal(f"the result of {job.route.name} can't be encoded: {error}") from error
-        record = encode((REPLY, job.key, len(buffers), Raw(data)))
-        if buffers:
-            self._answer_apart(job, record, buffers)
-            return
-        if len(record) > RECORD_BYTES or job.session.outbox.nbytes > self._backlog_bytes:
-            self._too_much(job, len(record))
-        self._put(job.session, job.key, record)
-
-    def _answer_apart(self, job: Job, record: bytes, buffers: list[Buffer]) -> None:
-        """Answer with a record that refers to buffers."""
-        session = job.session
-        nbytes = max(map(len, buffers))
-        if nbytes > session.peer_buffer_bytes:
-            raise ResourceExhausted(f"a result of {nbytes} bytes; the client takes up to {session.peer_buffer_bytes}")
-        if len(record) > RECORD_BYTES or session.outbox.nbytes > self._backlog_bytes:
-            self._too_much(job, len(record))
-        session.outbox.add_large(job.key, record, buffers)
-        self._post(session)
-
-    def _too_much(self, job: Job, nbytes: int) -> NoReturn:
-        if nbytes > RECORD_BYTES:
-            raise ResourceExhausted(
-                f"a result of {nbytes} bytes is over the limit of {RECORD_BYTES}; return large data as bytes, "
-                "which travel apart, or in pieces"
-            )
-        self._notices.note("reply dropped", f"{job.session.label} does not read its replies")
-        raise ResourceExhausted(f"{self._backlog_bytes} bytes of replies wait for this client to read them")
-
-    def _fail(self, job: Job, error: BaseException) -> None:
-        job.route.errors += 1
-        if job.answered:
-            if not isinstance(error, (asyncio.CancelledError, RpcError)):
-                _log.warning("%s failed after its caller had gone", job.route.name, exc_info=error)
-            return
-        if isinstance(error, asyncio.CancelledError):
-            answer: RpcError = Cancelled("the handler was cancelled on the server")
-        elif isinstance(error, RpcError) and not error.from_call:
-            answer = error
-        else:
-            answer = internal(job.route.name, error, self._send_tracebacks)
-        if answer.refused:
-            self._refuse(job.session, job.key, answer.code, answer.message)
-            return
-        self._answer_error(job.session, job.key, answer)
-
-    def _answer_error(self, session: Session, key: int, error: RpcError) -> None:
-        if key < 0:
-            _log.warning("a notification of %s failed: %s", session.label, error)
-        self._put(session, key, error_record(key, error))
-
-    def _put(self, session: Session, key: int, record: bytes) -> None:
-        if key < 0:
-            self._notices.count("notification failed")
-        elif not session.ending:
-            session.outbox.seal()  # the items of a stream precede its end
-            session.outbox.add(key, record)
-            self._post(session)
-
     # Deadlines and cancellation
 
     def _arm(self, deadline: float, now: float) -> None:
@@ -581,7 +437,7 @@ class Executor:
             self._arm(nearest, now)
         for job in expired:
             error = DeadlineExceeded(f"{job.route.name} did not end within the caller's deadline")
-            self._answer_error(job.session, job.key, error)
+            self._answers.error(job.session, job.key, error)
             self.cancel(job)
 
     def cancel(self, job: Job) -> None:
@@ -654,9 +510,3 @@ class Executor:
                     task.cancel()
                 tasks.add(task)
         return tasks
-
-
-def _unless_answered(call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Run a plain function in its thread, unless its caller has given up while it waited for one."""
-    job = current_job.get()
-    return None if job is not None and job.answered else call(*args)

@@ -1,0 +1,124 @@
+"""What a server answers a call with: its result, its error, or that it never ran."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from msgspec import Raw
+
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, extract, is_large, pack_rich
+from aiozpat.errors import Cancelled, Internal, ResourceExhausted, RpcError, StatusCode
+from aiozpat.observability.notices import Notices
+from aiozpat.protocol.records import REFUSED, REPLY, Buffer, encode
+from aiozpat.rpc.current import Job
+from aiozpat.rpc.failures import RECORD_BYTES, error_record, internal
+from aiozpat.rpc.session import Session
+
+_log = logging.getLogger("aiozpat.server")
+
+
+class Answers:
+    """Answers of one server, put into the outboxes of their sessions.
+
+    Args:
+        post: Called when something was put into a session's outbox.
+        notices: Where refusals and drops are counted.
+        backlog_bytes: Bytes of replies that may wait for one client.
+        send_tracebacks: Whether an unexpected exception's traceback travels to the caller.
+    """
+
+    def __init__(
+        self, post: Callable[[Session], None], notices: Notices, *, backlog_bytes: int, send_tracebacks: bool
+    ) -> None:
+        self._post = post
+        self._notices = notices
+        self._backlog_bytes = backlog_bytes
+        self._send_tracebacks = send_tracebacks
+
+    def result(self, job: Job, result: Any) -> None:
+        """Answer with any result; the common one, which MessagePack encodes as it is, the executor sends itself.
+
+        Raises:
+            Internal: It can't be encoded.
+            ResourceExhausted: It is too large, or the client does not read.
+        """
+        if job.key < 0:
+            return  # a notification wants none
+        values = job.session.values
+        buffers: list[Buffer] = []
+        try:
+            if values is not None:
+                data = values.pack(result)
+            elif type(result) in BUFFER_TYPES and is_large(result):
+                data = encode(extract(result, buffers))
+            else:
+                data, buffers = pack_rich(result, copy=False)
+        except ENCODE_ERRORS as error:
+            raise Internal(f"the result of {job.route.name} can't be encoded: {error}") from error
+        record = encode((REPLY, job.key, len(buffers), Raw(data)))
+        if len(record) > RECORD_BYTES or job.session.outbox.nbytes > self._backlog_bytes:
+            self.too_much(job, len(record))
+        if buffers:
+            self._apart(job, record, buffers)
+        else:
+            self.put(job.session, job.key, record)
+
+    def _apart(self, job: Job, record: bytes, buffers: list[Buffer]) -> None:
+        """Answer with a record that refers to buffers."""
+        session = job.session
+        nbytes = max(map(len, buffers))
+        if nbytes > session.peer_buffer_bytes:
+            raise ResourceExhausted(f"a result of {nbytes} bytes; the client takes up to {session.peer_buffer_bytes}")
+        session.outbox.add_large(job.key, record, buffers)
+        self._post(session)
+
+    def too_much(self, job: Job, nbytes: int) -> NoReturn:
+        """Give up a result of so many bytes, which is over a limit by itself or with what waits already."""
+        if nbytes > RECORD_BYTES:
+            raise ResourceExhausted(
+                f"a result of {nbytes} bytes is over the limit of {RECORD_BYTES}; return large data as bytes, "
+                "which travel apart, or in pieces"
+            )
+        self._notices.note("reply dropped", f"{job.session.label} does not read its replies")
+        raise ResourceExhausted(f"{self._backlog_bytes} bytes of replies wait for this client to read them")
+
+    def failure(self, job: Job, error: BaseException) -> None:
+        """Answer with what a handler, or something around it, raised."""
+        job.route.errors += 1
+        if job.answered:
+            if not isinstance(error, (asyncio.CancelledError, RpcError)):
+                _log.warning("%s failed after its caller had gone", job.route.name, exc_info=error)
+            return
+        if isinstance(error, asyncio.CancelledError):
+            answer: RpcError = Cancelled("the handler was cancelled on the server")
+        elif isinstance(error, RpcError) and not error.from_call:
+            answer = error
+        else:
+            answer = internal(job.route.name, error, self._send_tracebacks)
+        if answer.refused:
+            self.refusal(job.session, job.key, answer.code, answer.message)
+        else:
+            self.error(job.session, job.key, answer)
+
+    def error(self, session: Session, key: int, error: RpcError) -> None:
+        """Answer with an error."""
+        if key < 0:
+            _log.warning("a notification of %s failed: %s", session.label, error)
+        self.put(session, key, error_record(key, error))
+
+    def refusal(self, session: Session, key: int, code: StatusCode, message: str) -> None:
+        """Say that a call never ran."""
+        self._notices.note("refused", f"{session.label}: {message}")
+        self.put(session, key, encode((REFUSED, key, 0, int(code), message)))
+
+    def put(self, session: Session, key: int, record: bytes) -> None:
+        """Queue a call's last record."""
+        if key < 0:
+            self._notices.count("notification failed")
+        elif not session.ending:
+            session.outbox.seal()  # the items of a stream precede its end
+            session.outbox.add(key, record)
+            self._post(session)

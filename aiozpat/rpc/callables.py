@@ -1,0 +1,85 @@
+"""From a registered method to what a server awaits for a call of it: in a thread, intercepted, or as it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from aiozpat.errors import RpcError, StatusCode, UsageError
+from aiozpat.rpc.current import Call, current_job
+from aiozpat.rpc.flows import Outbound, pump
+from aiozpat.rpc.interceptors import Proceed, ServerInterceptor, run
+from aiozpat.rpc.route import positional
+from aiozpat.rpc.service import Method
+
+_REFUSALS = (StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE)
+
+
+class Callables:
+    """How one server runs handlers.
+
+    Args:
+        max_threads: Worker threads for plain functions.
+        interceptors: What runs around each call.
+    """
+
+    def __init__(self, max_threads: int, interceptors: Sequence[ServerInterceptor]) -> None:
+        self._threads = anyio.CapacityLimiter(max_threads)
+        self._interceptors = interceptors
+
+    def of(self, method: Method) -> Callable[..., Any]:
+        """The coroutine function for a method that gives a result; the generator function of one that streams."""
+        call = self._plain(method)
+        if not self._interceptors or method.signature.replies:
+            return call  # around a stream they run in `stream`, all of it
+
+        async def intercepted(*args: Any) -> Any:
+            return await self._intercept(lambda: call(*args))
+
+        return intercepted
+
+    def _plain(self, method: Method) -> Callable[..., Any]:
+        call = positional(method)
+        if method.is_async:
+            return call
+
+        async def in_thread(*args: Any) -> Any:
+            # Abandoned only when the server ends for good; a deadline leaves it, and its place, until it returns.
+            run = partial(_unless_answered, call, args)
+            return await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._threads)
+
+        return in_thread
+
+    async def stream(self, call: Callable[..., AsyncIterator[Any]], args: tuple[Any, ...], outbound: Outbound) -> None:
+        """Run a method that streams, and send what it yields."""
+        if self._interceptors:
+            await self._intercept(lambda: pump(call(*args), outbound))
+        else:
+            await pump(call(*args), outbound)
+
+    async def _intercept(self, last: Proceed) -> Any:
+        """Run a call through the interceptors; what they raise before it proceeds, they refuse."""
+        job = current_job.get()
+        if job is None:
+            raise UsageError("interceptors run in the task of their call")
+        proceeded: list[bool] = []
+
+        async def proceed() -> Any:
+            proceeded.append(True)
+            return await last()
+
+        try:
+            return await run(self._interceptors, Call(job), proceed)
+        except RpcError as error:
+            error.refused = not proceeded and error.code in _REFUSALS
+            raise
+
+
+def _unless_answered(call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Run a plain function in its thread, unless its caller has given up while it waited for one."""
+    job = current_job.get()
+    return None if job is not None and job.answered else call(*args)
