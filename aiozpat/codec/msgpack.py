@@ -54,17 +54,17 @@ def _frozen(value: Buffer) -> Buffer:
     return bytes(value)
 
 
-def pack_rich(value: Any, *, copy: bool) -> tuple[bytes, list[Buffer]]:
-    """Encode a value in which there are types that MessagePack does not know; and its large buffers.
+def pack_rich(value: Any, buffers: list[Buffer], *, copy: bool) -> bytes:
+    """Encode a value in which there are types that MessagePack does not know.
 
     Args:
-        value: The value; references to buffers must not stand in it yet.
+        value: The value.
+        buffers: The buffers that it refers to already; its own large ones join them.
         copy: Whether buffers that may change are copied. Without it they must be left alone until they were sent.
 
     Raises:
         TypeError, ValueError, NotImplementedError, RecursionError: It can't be encoded.
     """
-    buffers: list[Buffer] = []
 
     def place(data: Buffer) -> Any:
         if not is_large(data):
@@ -75,7 +75,7 @@ def pack_rich(value: Any, *, copy: bool) -> tuple[bytes, list[Buffer]]:
     def simplify(part: Any) -> Any:
         return hooks.simplified(part, place)
 
-    return msgspec.msgpack.Encoder(enc_hook=simplify).encode(value), buffers
+    return msgspec.msgpack.Encoder(enc_hook=simplify).encode(value)
 
 
 def refuse_extension(code: int, data: memoryview) -> Any:

@@ -55,7 +55,7 @@ class Answers:
             elif type(result) in BUFFER_TYPES and is_large(result):
                 data = encode(extract(result, buffers))
             else:
-                data, buffers = pack_rich(result, copy=False)
+                data = pack_rich(result, buffers, copy=False)
         except ENCODE_ERRORS as error:
             raise Internal(f"the result of {job.route.name} can't be encoded: {error}") from error
         record = encode((REPLY, job.key, len(buffers), Raw(data)))

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Values, extract, is_large, pack_rich
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Values, is_large
 from aiozpat.errors import (
     Closed,
     DeadlineExceeded,
@@ -46,7 +46,6 @@ from aiozpat.protocol.records import (
     CODEC,
     END,
     HEADER_LIMIT,
-    METADATA_LIMIT,
     PING,
     REQUEST,
     Ack,
@@ -68,12 +67,12 @@ from aiozpat.protocol.records import (
     UnknownVersion,
     encode,
     join,
-    metadata_bytes,
     split,
     split_timeless,
 )
 from aiozpat.rpc.flows import DecodesItems, Inbound, Outbound, release
 from aiozpat.rpc.pending import FAILURES, Decodes, NeverRan, Pending, Phase, failure
+from aiozpat.rpc.requests import check_buffers, checked, extracted, foreign, rich
 from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, stream_window_of, window_of
 from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, SocketKind
 
@@ -258,28 +257,28 @@ class Connection:
         opening: Opening | None = None,
     ) -> None:
         """Encode a call and queue it: what is wrong with it reaches its caller, and later changes do no harm."""
-        buffers: Sequence[Buffer] = ()
-        given = params
+        buffers: list[Buffer] = []
         if self.values is not None:
-            params = self._foreign(method, self.values, params)
+            params = foreign(method, params, self.values)
         else:
             for value in params if type(params) is tuple else params.values():
                 if type(value) in BUFFER_TYPES and is_large(value):
-                    params, buffers = self._extract(params)
+                    params = extracted(params, buffers)
                     break
         milliseconds = int(timeout * 1000) + 1 if timeout < _LONGEST else int(_LONGEST * 1000)
         if type(method) is not str:
             raise InvalidArgument(f"a method's name is text such as 'calc.add'; got {method!r}")
+        more = () if metadata is None and opening is None else (checked(metadata), opening)
         try:
-            if metadata is None and opening is None:
-                record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params))
-            else:
-                more = (None if metadata is None else _checked(metadata), opening)
+            if more:
                 record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *more))
+            else:
+                record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params))
         except ENCODE_ERRORS:
-            params, buffers = self._pack_rich(method, given, copy=not wire_id)
-            more = (None if metadata is None else _checked(metadata), opening)
+            params = rich(method, params, buffers, copy=not wire_id)
             record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *more))
+        if buffers:
+            check_buffers(buffers, self.peer_buffer_bytes, self.endpoint)
         outbox = self.outbox
         nbytes = outbox.nbytes
         if len(record) > _RECORD_LIMIT or nbytes > self._backlog_bytes:
@@ -300,38 +299,6 @@ class Connection:
                 "a bytes param of its own, which travels apart, or in pieces"
             )
         raise ResourceExhausted(f"{self.outbox.nbytes} bytes of calls wait for {self.endpoint} to read them")
-
-    def _extract(self, params: Any) -> tuple[Any, list[Buffer]]:
-        """The params with references in place of what is large, and what is."""
-        buffers: list[Buffer] = []
-        extracted: Any
-        if isinstance(params, tuple):
-            extracted = tuple(extract(value, buffers) for value in params)
-        else:
-            extracted = {name: extract(value, buffers) for name, value in params.items()}
-        self._check_buffers(buffers)
-        return extracted, buffers
-
-    def _foreign(self, method: str, values: Values, params: Any) -> msgspec.Raw:
-        """The params by another codec."""
-        try:
-            return msgspec.Raw(values.pack(list(params) if isinstance(params, tuple) else params))
-        except ENCODE_ERRORS as error:
-            raise InvalidArgument(f"{method}: the params can't be encoded: {error}") from error
-
-    def _pack_rich(self, method: str, params: Any, *, copy: bool) -> tuple[msgspec.Raw, list[Buffer]]:
-        """The params, among them types that MessagePack does not know, and their buffers."""
-        try:
-            record, buffers = pack_rich(params, copy=copy)
-        except ENCODE_ERRORS as error:
-            raise InvalidArgument(f"{method}: the params can't be encoded: {error}") from error
-        self._check_buffers(buffers)
-        return msgspec.Raw(record), buffers
-
-    def _check_buffers(self, buffers: Sequence[Buffer]) -> None:
-        largest, most = max(map(len, buffers), default=0), self.peer_buffer_bytes
-        if largest > most:
-            raise ResourceExhausted(f"a param of {largest} bytes; {self.endpoint} takes up to {most}")
 
     def abandon(self, call: Pending) -> None:
         """The caller waits no more: take the call back, or tell the server if it has left."""
@@ -687,14 +654,3 @@ class Connection:
 def _close(call: Pending, future: asyncio.Future[Any]) -> None:
     """A call with streams is over."""
     call.close(None if future.cancelled() else future.exception())
-
-
-def _checked(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Metadata as a dict of text: anything else would make the server refuse the whole message."""
-    checked = dict(metadata)
-    for name, value in checked.items():
-        if type(name) is not str or type(value) is not str:
-            raise InvalidArgument(f"metadata is text by name; got {name!r}: {value!r}")
-    if (size := metadata_bytes(checked)) > METADATA_LIMIT:
-        raise InvalidArgument(f"{size} bytes of metadata; {METADATA_LIMIT} is the most, larger things are params")
-    return checked

@@ -136,8 +136,9 @@ class Outbound:
         """Encode an item with types that MessagePack does not know; None if it was queued as buffers."""
         if self._link.values is not None:
             raise InvalidArgument(f"{self._what}: an item can't be encoded: {error}") from error
+        buffers: list[Buffer] = []
         try:
-            data, buffers = pack_rich(value, copy=True)
+            data = pack_rich(value, buffers, copy=True)
         except ENCODE_ERRORS as worse:
             raise InvalidArgument(f"{self._what}: an item can't be encoded: {worse}") from worse
         if not buffers:
