@@ -306,6 +306,46 @@ async def test_a_nested_call_inherits_what_is_left_of_the_deadline(calc: Calc) -
             await until(lambda: calc.cancelled == [1])
 
 
+async def test_a_deadline_of_half_a_second_reaches_the_innermost_of_three_services() -> None:
+    seen: list[float] = []
+    ended: list[float] = []
+    inner, middle, outer = aiozpat.Service("inner"), aiozpat.Service("middle"), aiozpat.Service("outer")
+
+    @inner.method
+    async def run() -> None:
+        seen.append(aiozpat.current_call().time_left)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(aiozpat.current_call().time_left)
+
+    async with Server(inner, bind=LOOPBACK) as one, Client(one.endpoint) as to_inner:
+
+        @middle.method(name="run")
+        async def run_inner() -> None:
+            await to_inner.call("inner.run", timeout=60)
+
+        async with Server(middle, bind=LOOPBACK) as two, Client(two.endpoint) as to_middle:
+
+            @outer.method(name="run")
+            async def run_middle() -> None:
+                async with asyncio.TaskGroup() as group:  # what a handler starts inherits it too
+                    group.create_task(to_middle.call("middle.run"))
+
+            async with Server(outer, bind=LOOPBACK) as three, Client(three.endpoint) as client:
+                for connected in (to_inner, to_middle, client):
+                    await connected.ready(PATIENCE)
+                seconds = 0.5
+                while not ended:  # on a machine that is too slow for half a second, again with more
+                    with pytest.raises(errors.DeadlineExceeded):
+                        await client.call("outer.run", timeout=seconds)
+                    await until(lambda: one.statistics().running == three.statistics().running == 0)
+                    seconds *= 2
+                assert 0 < seen[-1] < seconds / 2
+                assert ended[-1] < seen[-1]
+                await until(lambda: two.statistics().running == 0)
+
+
 async def test_limits_refuse_at_once_and_a_free_place_goes_to_who_waits(calc: Calc) -> None:
     service = aiozpat.Service("few")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from msgspec import Raw
 
 from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, extract, is_large, pack_rich
-from aiozpat.errors import Cancelled, Internal, ResourceExhausted, RpcError, StatusCode
+from aiozpat.errors import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, RpcError, StatusCode
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.records import REFUSED, REPLY, Buffer, encode
 from aiozpat.rpc.current import Job
@@ -92,8 +93,12 @@ class Answers:
             if not isinstance(error, (asyncio.CancelledError, RpcError)):
                 _log.warning("%s failed after its caller had gone", job.route.name, exc_info=error)
             return
-        if isinstance(error, asyncio.CancelledError):
-            answer: RpcError = Cancelled("the handler was cancelled on the server")
+        if job.deadline <= time.monotonic():
+            # Most likely that is why: calls made inside the handler ended at its deadline, and it passes that on.
+            _log.debug("%s failed at its deadline", job.route.name, exc_info=error)
+            answer: RpcError = DeadlineExceeded(f"{job.route.name} did not end within the caller's deadline")
+        elif isinstance(error, asyncio.CancelledError):
+            answer = Cancelled("the handler was cancelled on the server")
         elif isinstance(error, RpcError) and not error.from_call:
             answer = error
         else:
