@@ -403,7 +403,7 @@ class Connection:
             if len(frames) > 1 + BUFFER_LIMIT:
                 self.end(Unavailable(f"{self.endpoint} sent a message of more than {BUFFER_LIMIT} buffers"))
                 return
-            buffers = [memoryview(frame) for frame in frames[1:]]
+            buffers = [memoryview(frame).toreadonly() for frame in frames[1:]]
             nbytes += sum(map(len, buffers))
         self._liveness.heard = _monotonic()
         outbox = self.outbox

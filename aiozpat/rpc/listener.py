@@ -122,7 +122,7 @@ class Listener:
         if len(frames) > 1:
             if len(frames) > 1 + BUFFER_LIMIT:
                 raise ProtocolError(f"a message of more than {BUFFER_LIMIT} buffers")
-            buffers = [memoryview(frame) for frame in frames[1:]]
+            buffers = [memoryview(frame).toreadonly() for frame in frames[1:]]
             nbytes += sum(map(len, buffers))
         outbox = session.outbox
         outbox.received += nbytes

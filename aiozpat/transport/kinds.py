@@ -58,3 +58,13 @@ def source_fd(frame: Frame) -> int:
         return int(frame.get(_SRCFD))
     except zmq.ZMQError:
         return -1
+
+
+def whole(payload: Buffer) -> Any:
+    """The frame that a view shows all of, else the payload: libzmq passes on its own frames at no cost.
+
+    For memory of Python's pyzmq keeps books of what libzmq still needs, in a thread of its own.
+    """
+    if isinstance(payload, memoryview) and isinstance(payload.obj, zmq.Frame) and len(payload.obj) == payload.nbytes:
+        return payload.obj
+    return payload

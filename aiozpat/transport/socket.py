@@ -23,7 +23,7 @@ import zmq.backend
 from aiozpat.errors import AiozpatError, PeerUnreachable, UsageError
 from aiozpat.transport import attach
 from aiozpat.transport.context import Context
-from aiozpat.transport.kinds import ALWAYS_WRITABLE, SUBSCRIPTION_BYTES, Buffer, Frame, SocketKind
+from aiozpat.transport.kinds import ALWAYS_WRITABLE, SUBSCRIPTION_BYTES, Buffer, Frame, SocketKind, whole
 from aiozpat.transport.monitor import Monitor, MonitorEvent
 from aiozpat.transport.options import SocketOptions
 
@@ -290,7 +290,9 @@ class Socket:
             else:
                 self._check_sizes(frames)
                 for number, frame in enumerate(frames, 1):
-                    send(frame, _NOBLOCK if number == count else _NOBLOCK_MORE, len(frame) < _COPY_BELOW)
+                    small = len(frame) < _COPY_BELOW
+                    flags = _NOBLOCK if number == count else _NOBLOCK_MORE
+                    send(frame if small else whole(frame), flags, small)
         except zmq.Again:
             self._refuse()
             return False
