@@ -341,7 +341,7 @@ async def test_a_deadline_of_half_a_second_reaches_the_innermost_of_three_servic
                         await client.call("outer.run", timeout=seconds)
                     await until(lambda: one.statistics().running == three.statistics().running == 0)
                     seconds *= 2
-                assert 0 < seen[-1] < seconds / 2
+                assert 0 < seen[-1] < seconds / 2 + 0.003  # milliseconds, rounded up at each hop
                 assert ended[-1] < seen[-1]
                 await until(lambda: two.statistics().running == 0)
 

@@ -265,7 +265,8 @@ class Connection:
                 if type(value) in BUFFER_TYPES and is_large(value):
                     params = extracted(params, buffers)
                     break
-        milliseconds = (int(timeout * 1000) or 1) if timeout < _LONGEST else int(_LONGEST * 1000)
+        # Rounded up: a server that ended the call too early would make a deadline look like its own failure.
+        milliseconds = int(timeout * 1000) + 1 if timeout < _LONGEST else int(_LONGEST * 1000)
         if type(method) is not str:
             raise InvalidArgument(f"a method's name is text such as 'calc.add'; got {method!r}")
         more = () if metadata is None and opening is None else (checked(metadata), opening)
