@@ -194,3 +194,62 @@ async def test_a_stream_left_or_cancelled_ends_its_interceptors() -> None:
 async def _numbers(n: int) -> AsyncIterator[int]:
     for number in range(n):
         yield number
+
+
+async def test_notifications_pass_the_clients_interceptors() -> None:
+    seen: list[dict[str, str]] = []
+
+    async def sign(call: ClientCall, proceed: Proceed) -> Any:
+        call.metadata["signed"] = "yes"
+        return await proceed()
+
+    async def note(call: Call, proceed: Proceed) -> Any:
+        seen.append(dict(call.metadata))
+        return await proceed()
+
+    async with (
+        Server(echo_service(), bind=LOOPBACK, interceptors=[note]) as server,
+        Client(server.endpoint, interceptors=[sign]) as client,
+    ):
+        await client.notify("s.add", 1)
+        await client.notify("s.add", params={"a": 1}, metadata={"a": "b"})
+        await until(lambda: seen == [{"signed": "yes"}, {"a": "b", "signed": "yes"}])
+
+
+async def test_interceptors_of_a_stream_see_how_it_ended() -> None:
+    outcomes: list[str] = []
+
+    async def watch(call: ClientCall, proceed: Proceed) -> Any:
+        try:
+            await proceed()
+        except errors.RpcError as error:
+            outcomes.append(error.code.name)
+            raise
+        outcomes.append("OK")
+
+    async def maintenance(call: Call, proceed: Proceed) -> Any:
+        if "closed" in call.metadata:
+            raise errors.Unavailable("maintenance")
+        if "full" in call.metadata:
+            raise errors.ResourceExhausted("full", details={"retry_after": 1.5})
+        return await proceed()
+
+    async with (
+        Server(echo_service(), bind=LOOPBACK, interceptors=[maintenance]) as server,
+        Client(server.endpoint, interceptors=[watch]) as client,
+    ):
+        with pytest.raises(errors.DeadlineExceeded, match="no item"):
+            async with client.open("s.total", idle_timeout=0.05) as talk:
+                await anext(talk)
+        with pytest.raises(errors.Unavailable, match="maintenance"):
+            async with client.stream("s.count", 1, metadata={"closed": ""}) as items:
+                await anext(items)
+        with pytest.raises(errors.ResourceExhausted, match="full") as caught:
+            async with client.stream("s.count", 1, metadata={"full": ""}) as items:
+                await anext(items)
+        assert caught.value.details == {"retry_after": 1.5}
+        assert caught.value.refused
+        async with client.stream("s.count", 1) as items:
+            await anext(items)
+        assert outcomes == ["DEADLINE_EXCEEDED", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "OK"]
+        assert client.statistics().sessions == 1  # no answer was taken for the server's going away

@@ -40,6 +40,7 @@ ARROWS = {
         "security",
         "running",
     },
+    "interceptors": {"rpc", "observability"},
     "running": set[str](),
 }
 AT_THE_TOP = ("__init__", "__main__", "cli", "testing")  # these may import whatever there is below

@@ -93,7 +93,7 @@ def as_json(value: Any) -> Any:
 
 
 def fields_of(record: azp.Record) -> tuple[Any, ...]:
-    """A record's tag and fields, as they are encoded; metadata and opening only where there are some."""
+    """A record's tag and fields, as they are encoded; those that may be left out only where there are some."""
     fields = msgspec.structs.astuple(record)
     if isinstance(record, azp.Request):
         *fields_, metadata, opening = fields
@@ -101,6 +101,8 @@ def fields_of(record: azp.Record) -> tuple[Any, ...]:
             fields = (*fields_, metadata, list(msgspec.structs.astuple(opening)))
         else:
             fields = (*fields_, metadata) if metadata is not None else tuple(fields_)
+    if isinstance(record, azp.Refused) and bytes(record.details) == b"\x80":
+        fields = fields[:-1]
     return (type(record).__struct_config__.tag, *fields)
 
 

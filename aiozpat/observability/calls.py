@@ -56,6 +56,9 @@ def on_server(call: AnyCall) -> TypeGuard[ServerSide]:
 def outcome(call: AnyCall, error: BaseException | None) -> str:
     """How a call ended: `OK`, or the name of the status code that its caller sees.
 
+    At a deadline the client's word that it waits no more may come before the server looks at its clock: the call is
+    then `CANCELLED` on the server.
+
     Args:
         call: The call.
         error: What `proceed` raised; None if it returned.
@@ -63,16 +66,27 @@ def outcome(call: AnyCall, error: BaseException | None) -> str:
     Returns:
         On a client, `UNKNOWN` for an exception that is no RpcError.
     """
-    if on_server(call):
-        if call.cancelled:  # the server has told the caller, whatever the handler does now
-            return "DEADLINE_EXCEEDED" if call.time_left <= 0 else "CANCELLED"
-        unexpected = "INTERNAL"
-        chosen = isinstance(error, RpcError) and not error.from_call
-    else:
-        unexpected = "UNKNOWN"
-        chosen = isinstance(error, RpcError)
+    return _on_server(call, error) if on_server(call) else _on_client(error)
+
+
+def _on_server(call: ServerSide, error: BaseException | None) -> str:
+    given_up = call.cancelled  # then the caller has its answer, whatever the handler does now
+    if error is None and not given_up:
+        return "OK"
+    if call.time_left <= 0:  # what fails past its deadline is answered so
+        return "DEADLINE_EXCEEDED"
+    if given_up or isinstance(error, CancelledError):
+        return "CANCELLED"
+    return _name_of(error) if isinstance(error, RpcError) and not error.from_call else "INTERNAL"
+
+
+def _on_client(error: BaseException | None) -> str:
     if error is None:
         return "OK"
-    if chosen:
-        return getattr(getattr(error, "code", None), "name", "UNKNOWN")  # a class of the user's may have no code
-    return "CANCELLED" if isinstance(error, CancelledError) else unexpected
+    if isinstance(error, RpcError):
+        return _name_of(error)
+    return "CANCELLED" if isinstance(error, CancelledError) else "UNKNOWN"
+
+
+def _name_of(error: RpcError) -> str:
+    return getattr(error.code, "name", "UNKNOWN")  # a class of the user's may have another kind of code

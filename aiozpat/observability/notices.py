@@ -9,6 +9,11 @@ from collections import Counter
 _PAUSE = 10.0  # seconds between two log lines of one kind
 
 
+def printable(text: str) -> str:
+    """A peer's words as one line of a log: what can't be printed is written as an escape."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
 class Notices:
     """Counts by kind; the first of a kind is logged at once, further ones together.
 
@@ -31,7 +36,9 @@ class Notices:
             return
         self._logged[kind] = (now, count)
         more = count - logged - 1
-        self._logger.warning("%s: %s%s", kind, detail, f" (and {more} more since the last line)" if more else "")
+        self._logger.warning(
+            "%s: %s%s", kind, printable(detail), f" (and {more} more since the last line)" if more else ""
+        )
 
     def count(self, kind: str) -> None:
         """Count one of a kind that is logged elsewhere."""

@@ -39,10 +39,13 @@ class Metrics:
     - `aiozpat_server_call_seconds{method}`: a histogram of how long they took; of a stream, until its end,
     - `aiozpat_server_calls_running{method}`: those that have not ended.
 
-    On a client the same, named `aiozpat_client_...`; a call with all its attempts is one. What a server refuses by
-    itself (its limits, params that don't fit, unknown methods) reaches no interceptor: `watch` counts it.
+    On a client the same, named `aiozpat_client_...`; a call with all its attempts is one. A call that a client gave up
+    at its deadline is DEADLINE_EXCEEDED there; on the server that or CANCELLED, whichever it noticed first.
 
-    The counts are numbers of our own, read when Prometheus asks: counting costs a call a tenth of what
+    A call that a server turns away itself reaches no interceptor: what its limits refuse is among the notices of
+    `watch`; params that don't fit and methods that there are not are seen on clients only.
+
+    The counts are numbers of our own, read when Prometheus asks: that costs a call a quarter of what
     prometheus-client's metrics would. They are not in prometheus-client's multiprocess mode, which reads its own only.
 
     Args:
@@ -75,7 +78,7 @@ class Metrics:
             (registry or REGISTRY).register(self)
         except ValueError as error:
             raise UsageError(
-                "this registry has an aiozpat Metrics already: make one, and give it to all servers and clients"
+                f"this registry has metrics of these names: make one Metrics, and give it to all ({error})"
             ) from error
 
     async def __call__(self, call: AnyCall, proceed: Proceed) -> Any:
@@ -103,7 +106,10 @@ class Metrics:
 
         Args:
             watched: The server or client. It is kept, also once it is closed.
-            name: What to call it. Another one of that name takes its place.
+            name: What to call it. Another server, or client, of that name takes its place.
+
+        Raises:
+            UsageError: No event loop runs here.
         """
         self._snapshots.watch(watched, name)
 
@@ -156,7 +162,7 @@ class _Side:
 
     def begin(self, method: str) -> _Tally:
         """The tally of a method that has none yet."""
-        if len(self.tallies) - (_OTHER in self.tallies) >= self._most:
+        if len(self.tallies) >= self._most:
             method = _OTHER
         tally = self.tallies.get(method)
         if tally is None:

@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from aiozpat.errors import UsageError
 from aiozpat.observability.statistics import ClientStatistics, ServerStatistics
 
 Statistics: TypeAlias = ServerStatistics | ClientStatistics
@@ -50,7 +51,11 @@ class Snapshots:
 
     def watch(self, watched: Watched, name: str) -> None:
         """Add one; see `Metrics.watch`."""
-        self._entries[type(watched), name] = _Entry(watched, asyncio.get_running_loop(), threading.get_ident())
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise UsageError("a server or client is watched from inside its block") from error
+        self._entries[type(watched), name] = _Entry(watched, loop, threading.get_ident())
 
     def read(self) -> list[tuple[str, Statistics]]:
         """What they say now; those that don't answer are left out."""

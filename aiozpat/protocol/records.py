@@ -137,6 +137,7 @@ class Refused(msgspec.Struct, array_like=True, tag=REFUSED, gc=False):
     buffers: int
     code: int
     message: str
+    details: msgspec.Raw = msgspec.Raw(b"\x80")  # an empty map
 
 
 class Cancel(msgspec.Struct, array_like=True, tag=CANCEL, gc=False):

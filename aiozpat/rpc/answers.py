@@ -104,9 +104,8 @@ class Answers:
         else:
             answer = internal(job.route.name, error, self._send_tracebacks)
         if answer.refused:
-            self.refusal(job.session, job.key, answer.code, answer.message)
-        else:
-            self.error(job.session, job.key, answer)
+            self._notices.note("refused", f"{job.session.label}: {answer.message}")
+        self.error(job.session, job.key, answer)
 
     def error(self, session: Session, key: int, error: RpcError) -> None:
         """Answer with an error."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,11 +12,9 @@ import anyio.to_thread
 from aiozpat.errors import RpcError, StatusCode, UsageError
 from aiozpat.rpc.current import Call, current_job
 from aiozpat.rpc.flows import Outbound, pump
-from aiozpat.rpc.interceptors import Proceed, ServerInterceptor, run
+from aiozpat.rpc.interceptors import Proceed, ServerInterceptor, chain
 from aiozpat.rpc.route import positional
 from aiozpat.rpc.service import Method
-
-_REFUSALS = (StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE)
 
 
 class Callables:
@@ -37,8 +35,8 @@ class Callables:
         if not self._interceptors or method.signature.replies:
             return call  # around a stream they run in `stream`, all of it
 
-        async def intercepted(*args: Any) -> Any:
-            return await self._intercept(lambda: call(*args))
+        def intercepted(*args: Any) -> Awaitable[Any]:
+            return self._intercept(partial(call, *args))
 
         return intercepted
 
@@ -66,16 +64,18 @@ class Callables:
         job = current_job.get()
         if job is None:
             raise UsageError("interceptors run in the task of their call")
-        proceeded: list[bool] = []
+        proceeded = False
 
-        async def proceed() -> Any:
-            proceeded.append(True)
-            return await last()
+        def proceed() -> Awaitable[Any]:
+            nonlocal proceeded
+            proceeded = True
+            return last()
 
         try:
-            return await run(self._interceptors, Call(job), proceed)
+            return await chain(self._interceptors, Call(job), proceed)()
         except RpcError as error:
-            error.refused = not proceeded and error.code in _REFUSALS
+            # Not Unavailable, which would say that the server drains.
+            error.refused = error.code is StatusCode.RESOURCE_EXHAUSTED and not proceeded
             raise
 
 

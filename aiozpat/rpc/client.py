@@ -25,7 +25,7 @@ from aiozpat.rpc.current import current_job
 from aiozpat.rpc.decoders import Decoders
 from aiozpat.rpc.flows import DecodesItems
 from aiozpat.rpc.hedge import race
-from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, run
+from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, chain
 from aiozpat.rpc.introspection import Information
 from aiozpat.rpc.pending import Decodes, NeverRan
 from aiozpat.rpc.pool import Pool
@@ -126,6 +126,8 @@ class Client:
         if self._interceptors or self._hedge is not None:
             # In the place of the plain one, which so costs nothing more where there are none.
             self.call = self._call_around  # type: ignore[method-assign]  # takes what `call` takes
+        if self._interceptors:
+            self.notify = self._notify_around  # type: ignore[method-assign]  # as above
         self._given_context = context
         self._context: Context | None = None
         self._decoders: Decoders[Decodes] = Decoders(Decoder if values is None else partial(ForeignDecoder, values))
@@ -516,7 +518,24 @@ class Client:
 
         idempotent = idempotent or method in self._idempotent
         last = attempt if self._hedge is None or not idempotent else hedged
-        return await run(self._interceptors, seen, last)
+        return await chain(self._interceptors, seen, last)()
+
+    async def _notify_around(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        params: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
+        """`notify` for a client with interceptors."""
+        seen = ClientCall(method, args if params is None else params, metadata, streams=False)
+
+        async def last() -> None:
+            await Client.notify(self, method, *args, params=params, metadata=seen.metadata or None, **options)
+
+        await chain(self._interceptors, seen, last)()
 
     async def notify(
         self,

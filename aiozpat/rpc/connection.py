@@ -521,20 +521,14 @@ class Connection:
 
     def _on_error(self, record: Error) -> None:
         call = self.calls.pop(record.id, None)
-        if call is None:
-            return
-        try:
-            details = _any(record.details)
-        except Exception as error:
-            _log.debug("details that can't be decoded: %s", error)
-            details = {}
-        self._settle_call(call, rpc_error(record.code, record.message, details))
+        if call is not None:
+            self._settle_call(call, rpc_error(record.code, record.message, _details(record.details)))
 
     def _on_refused(self, record: Refused) -> None:
         call = self.calls.pop(record.id, None)
         if call is None:
             return
-        error = rpc_error(record.code, record.message)
+        error = rpc_error(record.code, record.message, _details(record.details))
         error.refused = True
         if record.code == StatusCode.UNAVAILABLE:
             self._settle_call(call, NeverRan(error))
@@ -650,6 +644,15 @@ class Connection:
             self._flush()
             await asyncio.wait({self._goodbye}, timeout=max(0.0, deadline - _monotonic()))
         self.end(Unavailable("this client was closed"))
+
+
+def _details(raw: msgspec.Raw) -> dict[str, Any]:
+    """An error's details; none where they can't be read."""
+    try:
+        return _any(raw)
+    except Exception as error:
+        _log.debug("details that can't be decoded: %s", error)
+        return {}
 
 
 def _close(call: Pending, future: asyncio.Future[Any]) -> None:

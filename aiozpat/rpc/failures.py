@@ -9,7 +9,7 @@ from typing import Any
 
 from aiozpat.codec import ENCODE_ERRORS
 from aiozpat.errors import Internal, RpcError, StatusCode, Unimplemented
-from aiozpat.protocol.records import ERROR, HEADER_LIMIT, encode
+from aiozpat.protocol.records import ERROR, HEADER_LIMIT, REFUSED, encode
 
 _log = logging.getLogger("aiozpat.server")
 
@@ -51,16 +51,17 @@ def unimplemented(method: str, known: Iterable[str]) -> RpcError:
 
 
 def error_record(key: int, error: RpcError) -> bytes:
-    """The record that carries an error; without its details where these can't be sent."""
+    """The record that carries an error, or says that a call was refused; without details where these can't be sent."""
+    tag = REFUSED if error.refused else ERROR
     message = _text_of(error)[:_TEXT_LIMIT]
     code = int(StatusCode.UNKNOWN)  # of an error class whose own is none
     try:
         code = int(error.code)
-        record = encode((ERROR, key, 0, code, message, dict(error.details)))
+        record = encode((tag, key, 0, code, message, dict(error.details)))
     except ENCODE_ERRORS:
         record = b""
     if 0 < len(record) <= RECORD_BYTES:
         return record
     _log.warning("the details of an error can't be sent: %r", error)
     message = message.encode("utf-8", "replace").decode()
-    return encode((ERROR, key, 0, code, message, {}))
+    return encode((tag, key, 0, code, message, {}))

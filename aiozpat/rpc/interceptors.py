@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from aiozpat.rpc.current import Call
@@ -38,18 +39,15 @@ ClientInterceptor: TypeAlias = Callable[[ClientCall, Proceed], Awaitable[Any]]
 ServerInterceptor: TypeAlias = Callable[[Call, Proceed], Awaitable[Any]]
 
 
-async def run(interceptors: Sequence[Callable[[C, Proceed], Awaitable[Any]]], call: C, last: Proceed) -> Any:
-    """Run a call through its interceptors, the first one outermost.
+def chain(interceptors: Sequence[Callable[[C, Proceed], Awaitable[Any]]], call: C, last: Proceed) -> Proceed:
+    """What runs a call through its interceptors, the first one outermost.
 
     Args:
         interceptors: Each is given the call, and `proceed`, which runs all that is further in and gives its result.
         call: The call.
         last: The call itself.
     """
-
-    def step(number: int) -> Proceed:
-        if number == len(interceptors):
-            return last
-        return lambda: interceptors[number](call, step(number + 1))
-
-    return await step(0)()
+    proceed = last
+    for interceptor in reversed(interceptors):
+        proceed = partial(interceptor, call, proceed)
+    return proceed

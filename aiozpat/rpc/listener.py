@@ -10,7 +10,7 @@ from contextvars import copy_context
 
 from aiozpat.codec import Codec, Values
 from aiozpat.errors import PeerUnreachable, ProtocolError, StatusCode
-from aiozpat.observability.notices import Notices
+from aiozpat.observability.notices import Notices, printable
 from aiozpat.protocol.liveness import Liveness, Verdict
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import (
@@ -203,7 +203,7 @@ class Listener:
             session = Session(
                 self,
                 identity,
-                f"{hello.name[:100]}/{hello.session[:4].hex()}",
+                f"{printable(hello.name[:100])}/{hello.session[:4].hex()}",
                 fd,
                 Outbox(window_of(hello.limits, self._limits.window_bytes)),
                 Liveness(self._settings.heartbeat, MISSES, now),

@@ -48,8 +48,8 @@ class Server:
         codecs: Codecs of your own that clients may use, beside MessagePack and JSON.
         interceptors: Coroutine functions that are given each call and `proceed`, the first one outermost:
             `async def log(call, proceed): ...; return await proceed()`. Of a stream, `proceed` lasts until its end. An
-            RpcError raised before it proceeds is the answer; `ResourceExhausted` and `Unavailable` tell the client
-            that the call never ran.
+            RpcError raised before it proceeds is the answer; `ResourceExhausted` then tells the client that the call
+            never ran.
         options: Options of the socket.
         context: A context to share; by default the loop's own.
 

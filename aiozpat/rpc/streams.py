@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import math
@@ -20,8 +19,7 @@ from aiozpat.protocol.records import Opening
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
 from aiozpat.rpc.flows import DecodesItems, Outbound, pump
-from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor
-from aiozpat.rpc.interceptors import run as _run
+from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, chain
 from aiozpat.rpc.pending import Decodes, NeverRan, Pending
 
 T = TypeVar("T")
@@ -92,7 +90,7 @@ class Stream(Generic[T]):
         self._opened = opened
         self._connection: Connection | None = None
         self._pump: asyncio.Task[None] | None = None
-        self._around: asyncio.Task[Any] | None = None
+        self._around: asyncio.Future[Any] | None = None
         self._deadline = math.inf
 
     def __repr__(self) -> str:
@@ -157,10 +155,14 @@ class Stream(Generic[T]):
             connection, pending = await stream._open()
             del stream
             sent.set_result((connection, pending))
-            with contextlib.suppress(Closed):  # its block was left: that is no failure
+            try:
                 await asyncio.shield(pending.future)
+            except Closed:
+                _log.debug("%s: its block was left, which is no failure", opened.method)
+            except NeverRan as signal:
+                raise signal.reason from None
 
-        self._around = asyncio.create_task(_run(opened.interceptors, seen, last))
+        self._around = asyncio.ensure_future(chain(opened.interceptors, seen, last)())
         try:
             await asyncio.wait({sent, self._around}, return_when=asyncio.FIRST_COMPLETED)
             if not sent.done():
@@ -209,6 +211,8 @@ class Stream(Generic[T]):
             return await self.__anext__()
         except RpcError as error:
             error.from_call = True
+            if self._connection is not None:
+                self._connection.fail(pending, error)  # nothing came in time: so the call is over
             raise
 
     async def _again(self, signal: NeverRan) -> None:
