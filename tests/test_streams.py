@@ -9,10 +9,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
 import aiozpat
 from aiozpat import Client, Limits, Server, errors
+from aiozpat.protocol.flow import SendFlow
+from aiozpat.protocol.outbox import Outbox
+from aiozpat.protocol.records import Item, split
+from aiozpat.rpc.flows import Outbound
 from tests.support import LOOPBACK, PATIENCE, until
 
 
@@ -518,3 +523,31 @@ async def test_a_stream_made_inside_a_handler_inherits_its_deadline(streams: Str
                         streams.got.append(item)
             await until(lambda: streams.ended == ["cancelled"])
             await until(lambda: back.statistics().running == server.statistics().running == 0)
+
+
+class SendsAtOnce:
+    """A session that sends whatever is put into its outbox before `post` returns."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox(2**20)
+        self.held: list[Outbound] = []
+        self.peer_buffer_bytes = 2**20
+        self.values = None
+        self.sent: list[int] = []
+
+    def post(self) -> None:
+        while (message := self.outbox.peek()) is not None:
+            for record in split(message[0]):
+                assert isinstance(record, Item)
+                self.sent += msgspec.msgpack.decode(record.values)
+            self.outbox.commit(len(message[0]))
+
+    push = post
+
+
+async def test_no_item_is_lost_where_queueing_it_sends_at_once() -> None:
+    link = SendsAtOnce()
+    outbound = Outbound(link, SendFlow(1, 20), "s.count")
+    assert [outbound.put(number) for number in range(20)] == [True] * 19 + [False]
+    assert link.sent == list(range(20))
+    assert not outbound.ready

@@ -99,7 +99,7 @@ class Outbox:
             self.add(self._last_key, record)
 
     def begin(self, flow: SendFlow) -> None:
-        """Items of a stream will wait there, until they are sealed."""
+        """The first item of a stream waits there, and more may, until they are sealed."""
         self._flows.append(flow)
 
     def drop(self, flow: SendFlow) -> None:

@@ -112,12 +112,13 @@ class Outbound:
                 "an item of its own, travels apart"
             )
         values = flow.values
-        if not values:
-            self._link.outbox.begin(flow)
-            self._link.post()
         values.append(data)
         flow.nbytes = nbytes = flow.nbytes + nbytes
-        if len(values) < flow.most and nbytes < JOIN_BYTES:
+        count = len(values)
+        if count == 1:
+            self._link.outbox.begin(flow)
+            self._link.post()  # which may send it at once: `values` is another list then
+        if count < flow.most and nbytes < JOIN_BYTES:
             return True
         self._link.outbox.seal()
         self._link.push()
