@@ -14,6 +14,7 @@ import pytest
 
 import aiozpat
 from aiozpat import Client, Limits, Server, errors
+from aiozpat.codec import Values
 from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import Item, split
@@ -532,7 +533,7 @@ class SendsAtOnce:
         self.outbox = Outbox(2**20)
         self.held: list[Outbound] = []
         self.peer_buffer_bytes = 2**20
-        self.values = None
+        self.values: Values | None = None
         self.sent: list[int] = []
 
     def post(self) -> None:
