@@ -1,7 +1,8 @@
-"""A peer that speaks AZP/1 by hand over a plain ZeroMQ socket, and whatever else a test wants it to say."""
+"""Peers that speak AZP/1 by hand over a plain ZeroMQ socket, and whatever else a test wants them to say."""
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ PATIENCE = 10_000  # milliseconds
 
 HELLO, PING, PONG, GOAWAY, BYE, ACK, RESET = range(7)
 REQUEST, REPLY, ERROR, REFUSED, CANCEL = range(10, 15)
+ITEM, END, CREDIT = range(20, 23)
 
 
 def header(*records: Any, version: int = 1) -> bytes:
@@ -70,3 +72,66 @@ class RawPeer:
         """Say hello, and give the server's."""
         await self.send(header(hello(**changes)))
         return await self.record(HELLO, RESET)
+
+
+class RawServer:
+    """A ROUTER that opens every session, answers pings and byes, and leaves all else to the test.
+
+    Args:
+        limits: Those of its hellos.
+
+    Attributes:
+        endpoint: Where it listens.
+        sessions: How many it has opened.
+    """
+
+    def __init__(self, **limits: int) -> None:
+        self._limits = limits
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.linger = 0
+        self.endpoint = f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
+        self.sessions = 0
+        self._client = b""
+        self._records: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def __aenter__(self) -> Self:
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._reading.cancel()
+        await asyncio.wait({self._reading})
+        self._socket.close()
+        self._context.term()
+
+    async def _read(self) -> None:
+        while True:
+            self._client, frame, *_ = await self._socket.recv_multipart()
+            for record in msgspec.msgpack.decode(frame[2:]):
+                await self._take(record)
+
+    async def _take(self, record: Any) -> None:
+        if record[0] == HELLO:
+            self.sessions += 1
+            await self.send([HELLO, record[1], [1], "msgpack", "raw", self._limits])
+        elif record[0] == PING:
+            await self.send([PONG, record[1]])
+        elif record[0] == BYE:
+            await self.send([BYE, ""])
+        else:
+            self._records.put_nowait(record)
+
+    async def send(self, *records: Any, buffers: tuple[bytes, ...] = ()) -> None:
+        """Send one message to the client that was heard last."""
+        await self._socket.send_multipart([self._client, header(*records), *buffers])
+
+    async def record(self, *tags: int) -> Any:
+        """The next record with one of these tags; others are passed over."""
+        async with asyncio.timeout(PATIENCE / 1000):
+            while True:
+                record = await self._records.get()
+                if record[0] in tags:
+                    return record

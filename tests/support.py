@@ -84,6 +84,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def memory_of(pid: int) -> int:
+    """The resident memory of a process in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
 class Process:
     """A program of `tests.apps` in a process of its own.
 
@@ -125,9 +132,7 @@ class Process:
 
     def memory(self) -> int:
         """Its resident memory in bytes."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) * 1024
+        return memory_of(self.pid)
 
     def end(self) -> None:
         """Kill it if it still runs, and close its pipes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +227,31 @@ async def test_a_refused_call_goes_to_another_server() -> None:
         assert (full.calls, free.calls) == (1, 10)
         full.gate.set()
         await filling
+
+
+async def test_a_call_that_sends_a_stream_is_not_hedged_and_keeps_its_deadline(port: int) -> None:
+    got: list[list[int]] = []
+    left: list[float] = []
+    service = Service("s")
+
+    @service.method(idempotent=True)
+    async def collect(items: AsyncIterator[int]) -> None:
+        left.append(aiozpat.current_call().time_left)
+        got.append([item async for item in items])
+
+    async def slowly() -> AsyncIterator[int]:
+        for number in range(10):
+            await asyncio.sleep(0.01)  # longer than the hedge
+            yield number
+
+    endpoint = f"tcp://127.0.0.1:{port}"
+    async with Client(endpoint, retry=Retry(hedge=0.001)) as client:
+        calling = asyncio.create_task(client.call("s.collect", slowly(), timeout=PATIENCE))
+        await until(lambda: client.statistics().in_flight == 1)
+        async with Server(service, bind=endpoint):
+            await calling
+        assert left[0] < PATIENCE  # what it waited for a connection is gone
+    assert got == [list(range(10))]
 
 
 async def test_the_deadline_holds_for_all_attempts_together() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aiozpat.protocol import records as azp
+from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.outbox import Outbox
 
 WINDOW = 1024 * 1024
@@ -44,8 +46,27 @@ def ids(records: Sequence[azp.Record]) -> list[int]:
     return [record.id for record in records if isinstance(record, (azp.Request, azp.Cancel))]
 
 
+def put(outbox: Outbox, flow: SendFlow, *items: int) -> None:
+    """Let items wait in a stream's flow."""
+    for item in items:
+        if not flow.values:
+            outbox.begin(flow)
+        flow.values.append(azp.encode(item))
+        flow.nbytes += len(flow.values[-1])
+
+
+def contents(records: Sequence[azp.Record]) -> list[tuple[int, list[int]]]:
+    """Calls and cancels by id alone, items with what they hold."""
+    return [
+        (record.id, msgspec.msgpack.decode(record.values) if isinstance(record, azp.Item) else [])
+        for record in records
+        if isinstance(record, (azp.Request, azp.Cancel, azp.Item, azp.End))
+    ]
+
+
 def assert_empty(outbox: Outbox) -> None:
     assert not outbox.pending
+    assert not outbox.waiting
     assert len(outbox) == 0
     assert outbox.nbytes == 0
     assert outbox.peek() is None
@@ -358,3 +379,172 @@ def test_a_flood_of_cancels_makes_no_message_that_the_peer_refuses(cancels: int,
         outbox.control(azp.encode((azp.CANCEL, number)))
     outbox.add(30_000, request(30_000, filler=filler))
     assert [number for records, _ in send_all(outbox) for number in ids(records)] == [*range(1, cancels + 1), 30_000]
+
+
+# Streams
+
+
+def test_the_items_of_a_stream_leave_as_one_record_behind_what_waited_before() -> None:
+    outbox, flow = Outbox(WINDOW), SendFlow(7, 100)
+    outbox.add(1, request(1))
+    put(outbox, flow, 10, 11, 12)
+    assert len(outbox) == 1
+    outbox.control(azp.encode((azp.CANCEL, 9)))
+    message = send(outbox)
+    assert message is not None
+    assert contents(message[0]) == [(9, []), (1, []), (7, [10, 11, 12])]
+    assert_empty(outbox)
+    assert send_all(outbox) == []
+    put(outbox, flow, 13)
+    assert [contents(records) for records, _ in send_all(outbox)] == [[(7, [13])]]
+
+
+def test_items_that_join_those_that_wait_travel_with_them() -> None:
+    outbox, one, two = Outbox(WINDOW), SendFlow(1, 100), SendFlow(2, 100)
+    put(outbox, one, 1)
+    put(outbox, two, 5)
+    put(outbox, one, 2)
+    assert [contents(records) for records, _ in send_all(outbox)] == [[(1, [1, 2]), (2, [5])]]
+
+
+def test_sealed_items_count_and_precede_what_is_queued_after_them() -> None:
+    outbox, flow = Outbox(WINDOW), SendFlow(7, 100)
+    outbox.seal()
+    assert_empty(outbox)
+    put(outbox, flow, 10, 11)
+    assert outbox.nbytes == 0
+    outbox.seal()
+    assert len(outbox) == 1
+    assert outbox.nbytes == len(azp.encode((azp.ITEM, 7, 0, [10, 11])))
+    outbox.add(1, request(1))
+    put(outbox, flow, 12)
+    outbox.seal()
+    outbox.seal()
+    assert [contents(records) for records, _ in send_all(outbox)] == [[(7, [10, 11]), (1, []), (7, [12])]]
+    assert_empty(outbox)
+
+
+def test_what_is_appended_comes_behind_all_items_and_is_never_taken_back() -> None:
+    outbox, one, two = Outbox(WINDOW), SendFlow(1, 100), SendFlow(2, 100)
+    put(outbox, one, 10)
+    put(outbox, two, 20)
+    outbox.append(azp.encode((azp.END, 1)))
+    put(outbox, two, 21)
+    outbox.append(azp.encode((azp.END, 2)))
+    assert not outbox.remove(1)
+    assert not outbox.remove(2)
+    assert [contents(records) for records, _ in send_all(outbox)] == [
+        [(1, [10]), (2, [20]), (1, []), (2, [21]), (2, [])]
+    ]
+    assert_empty(outbox)
+
+
+def test_what_is_appended_with_buffers_travels_alone_and_in_its_turn() -> None:
+    outbox, flow = Outbox(WINDOW), SendFlow(7, 100)
+    put(outbox, flow, 10)
+    reference = azp.encode(msgspec.msgpack.Ext(azp.BUFFER_EXT, b"\x00"))
+    outbox.append(flow.seal_large(reference, 1, 70_000), [b"x" * 70_000])
+    put(outbox, flow, 11)
+    assert outbox.nbytes > 70_000
+    messages = [(len(records), list(buffers)) for records, buffers in send_all(outbox)]
+    assert messages == [(1, []), (1, [b"x" * 70_000]), (1, [])]
+    assert_empty(outbox)
+
+
+def test_the_items_of_a_call_that_is_over_are_forgotten() -> None:
+    outbox, one, two = Outbox(WINDOW), SendFlow(1, 100), SendFlow(2, 100)
+    outbox.drop(one)
+    put(outbox, one, 10)
+    put(outbox, two, 20)
+    outbox.drop(one)
+    outbox.drop(one)
+    assert [contents(records) for records, _ in send_all(outbox)] == [[(2, [20])]]
+    put(outbox, one, 11)
+    outbox.seal()
+    outbox.drop(one)  # too late: it is a record by now
+    assert [contents(records) for records, _ in send_all(outbox)] == [[(1, [11])]]
+    put(outbox, two, 21)
+    outbox.drop(two)
+    assert_empty(outbox)
+
+
+def test_items_wait_for_the_window_and_control_records_do_not_count_as_waiting() -> None:
+    outbox, flow = Outbox(window=10), SendFlow(7, 100)
+    outbox.control(azp.encode((azp.CANCEL, 9)))
+    outbox.pong(1)
+    assert (outbox.pending, outbox.waiting) == (True, False)
+    outbox.add(1, request(1))
+    assert (outbox.pending, outbox.waiting) == (True, True)
+    assert send(outbox) is not None
+    assert (outbox.pending, outbox.waiting) == (False, False)
+    put(outbox, flow, 10)
+    assert (outbox.pending, outbox.waiting) == (True, True)
+    assert send(outbox) is None
+    assert (outbox.pending, outbox.waiting) == (True, True)
+    outbox.control(azp.encode((azp.CANCEL, 8)))
+    put(outbox, flow, 11)
+    assert [contents(records) for records, _ in send_all(outbox)] == [[(8, [])]]
+    outbox.on_ack(outbox.sent)
+    message = send(outbox)
+    assert message is not None
+    assert [item for _, items in contents(message[0]) for item in items] == [10, 11]
+    assert_empty(outbox)
+
+
+stream_operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.integers(1, 3)),
+        st.tuples(st.just("call"), st.integers(1, 3)),
+        st.tuples(st.just("end"), st.integers(1, 3)),
+        st.tuples(st.just("drop"), st.integers(1, 3)),
+        st.tuples(st.sampled_from(("seal", "send", "fail", "ack")), st.just(0)),
+    ),
+    max_size=50,
+)
+
+
+@given(script=stream_operations)
+def test_the_items_of_each_stream_leave_once_in_order_and_before_its_end(script: list[tuple[str, int]]) -> None:
+    outbox = Outbox(window=100)
+    flows = {key: SendFlow(key, 1000) for key in (1, 2, 3)}
+    expected: dict[int, list[object]] = {key: [] for key in flows}
+    unsealed: dict[int, int] = dict.fromkeys(flows, 0)
+    delivered: dict[int, list[object]] = {key: [] for key in flows}
+
+    def take() -> None:
+        message = send(outbox)
+        for record in message[0] if message is not None else ():
+            if isinstance(record, azp.Item):
+                delivered[record.id] += msgspec.msgpack.decode(record.values)
+            elif isinstance(record, azp.End):
+                delivered[record.id].append("end")
+
+    for last, (what, key) in enumerate(script):
+        if what == "put":
+            put(outbox, flows[key], last)
+            expected[key].append(last)
+            unsealed[key] += 1
+        elif what == "call":
+            outbox.add(1000 + last, request(1000 + last))
+        elif what == "drop":
+            outbox.drop(flows[key])
+            del expected[key][len(expected[key]) - unsealed[key] :]
+            unsealed[key] = 0
+        elif what == "ack":
+            outbox.on_ack(outbox.sent)
+        else:
+            if what == "end":
+                outbox.append(azp.encode((azp.END, key)))
+                expected[key].append("end")
+            elif what == "seal":
+                outbox.seal()
+            elif what == "fail":
+                outbox.peek()
+            else:
+                take()
+            unsealed = dict.fromkeys(flows, 0)
+    for _ in script:
+        outbox.on_ack(outbox.sent)
+        take()
+    assert delivered == expected
+    assert_empty(outbox)

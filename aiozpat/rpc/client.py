@@ -350,7 +350,7 @@ class Client:
                 opened = self._opened(
                     method,
                     values,
-                    timeout=self._timeout if timeout is None else timeout,
+                    timeout=deadline - _monotonic(),
                     idle_timeout=None,
                     window=0,
                     item_type=Any,
@@ -365,6 +365,36 @@ class Client:
         except RuntimeError:
             self._check_usable()  # asyncio's own words for a wrong loop don't say what to do
             raise
+
+    @overload
+    def stream(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        params: Mapping[str, Any] | None = ...,
+        timeout: float | None = ...,
+        idle_timeout: float | None = ...,
+        window: int = ...,
+        item_type: type[T],
+        metadata: Mapping[str, str] | None = ...,
+        wait_for_ready: bool | None = ...,
+    ) -> Stream[T]: ...
+
+    @overload
+    def stream(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        params: Mapping[str, Any] | None = ...,
+        timeout: float | None = ...,
+        idle_timeout: float | None = ...,
+        window: int = ...,
+        item_type: Any = ...,
+        metadata: Mapping[str, str] | None = ...,
+        wait_for_ready: bool | None = ...,
+    ) -> Stream[Any]: ...
 
     def stream(
         self,
@@ -506,7 +536,9 @@ class Client:
         **options: Any,
     ) -> Any:
         """`call` for a client with interceptors or hedging."""
-        seen = ClientCall(method, args if params is None else params, metadata, streams=False)
+        given = args if params is None else params
+        streams = source_of(given)[1] is not None
+        seen = ClientCall(method, given, metadata, streams=streams)
 
         async def attempt() -> Any:
             return await Client.call(
@@ -516,8 +548,9 @@ class Client:
         async def hedged() -> Any:
             return await race(attempt, self._hedge or 0.0)
 
-        idempotent = idempotent or method in self._idempotent
-        last = attempt if self._hedge is None or not idempotent else hedged
+        # An iterator can't be read twice.
+        twice = self._hedge is not None and not streams and (idempotent or method in self._idempotent)
+        last = hedged if twice else attempt
         return await chain(self._interceptors, seen, last)()
 
     async def _notify_around(

@@ -117,7 +117,9 @@ class Outbound:
         count = len(values)
         if count == 1:
             self._link.outbox.begin(flow)
-            self._link.post()  # which may send it at once: `values` is another list then
+            self._link.post()
+            if flow.values is not values:  # it was sent at once, or made a record that waits
+                return self.ready
         if count < flow.most and nbytes < JOIN_BYTES:
             return True
         self._link.outbox.seal()
@@ -179,6 +181,8 @@ async def pump(items: AsyncIterable[Any], outbound: Outbound) -> None:
     """Send what an iterator gives, as far as the other side's credit goes, until it ends or the call does."""
     put = outbound.put
     try:
+        if not outbound.ready:  # the client may not read, and thousands of streams may each make one item
+            await outbound.wait()
         async for item in items:
             if not put(item):
                 await outbound.wait()
@@ -309,8 +313,11 @@ class Inbound(Generic[T]):
         view = memoryview(record.values)
         if not (0x90 <= view[0] <= 0x9F or view[0] in (0xDC, 0xDD)):
             raise ProtocolError("the items of a record are an array")
+        count = array_length(view)
+        if not count:
+            raise ProtocolError("a record of items without an item")  # it would cost nothing
         nbytes = len(view) + sum(map(len, buffers))
-        cost = self._flow.arrive(array_length(view), nbytes)
+        cost = self._flow.arrive(count, nbytes)
         if self._ended:
             return
         values, error = self._decoder.decode(record.values, buffers)

@@ -20,7 +20,8 @@ class ClientCall:
         method: The full name.
         params: By position or by name.
         metadata: What travels beside the params; may be changed until the call proceeds.
-        streams: Whether items are sent or come back; the call then lasts as long as its block, and has no result.
+        streams: Whether items are sent or come back. Where they come back the call lasts as long as its block, and has
+            no result.
     """
 
     __slots__ = ("metadata", "method", "params", "streams")
