@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -531,7 +532,7 @@ class SendsAtOnce:
 
     def __init__(self) -> None:
         self.outbox = Outbox(2**20)
-        self.held: list[Outbound] = []
+        self.held: deque[Outbound] = deque()
         self.peer_buffer_bytes = 2**20
         self.values: Values | None = None
         self.sent: list[int] = []

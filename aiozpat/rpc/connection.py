@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -133,7 +134,7 @@ class Connection:
         self._last_id = 0
         self._token = 0
         self.peer_buffer_bytes = 0
-        self.held: list[Outbound] = []  # streams that wait until less waits to be sent
+        self.held: deque[Outbound] = deque()  # streams that wait until less waits to be sent
         self._stream_credit = 0  # that each stream to the server begins with
         self._flushing = False
         self._blocked = False  # the socket took no more

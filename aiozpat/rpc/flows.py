@@ -16,6 +16,7 @@ from aiozpat.protocol.records import BUFFER_THRESHOLD, HEADER_LIMIT, Buffer, Ite
 T = TypeVar("T")
 
 _ITEM_BYTES = HEADER_LIMIT - JOIN_BYTES - 1024
+_TURNS = 8  # streams that go on at once; each makes a record, at least
 _HOLD = 1024 * 1024  # bytes that wait for one peer, past which no stream makes more for it
 
 
@@ -30,7 +31,7 @@ class Link(Protocol):
     """What a stream knows of its session."""
 
     outbox: Outbox
-    held: list[Outbound]  # wait until less waits in the outbox
+    held: deque[Outbound]  # wait for their turn, as too much waits in the outbox
     peer_buffer_bytes: int
     values: Values | None  # of a codec that is not MessagePack
 
@@ -42,11 +43,13 @@ class Link(Protocol):
 
 
 def release(link: Link) -> None:
-    """Something of what waited has left: the streams may go on."""
-    if link.held and link.outbox.nbytes <= _HOLD:
-        held, link.held = link.held, []
-        for outbound in held:
-            outbound.wake()
+    """Something of what waited has left: some of the streams may go on, those first that have waited longest."""
+    if not link.held or link.outbox.nbytes > _HOLD:
+        return
+    for _ in range(min(_TURNS, len(link.held))):
+        link.held.popleft().take_turn()
+    if link.held:
+        asyncio.get_running_loop().call_soon(release, link)  # they may have nothing to send now
 
 
 class Outbound:
@@ -58,32 +61,36 @@ class Outbound:
         what: The method, for messages.
     """
 
-    __slots__ = ("_link", "_pack", "_waiter", "_what", "flow")
+    __slots__ = ("_link", "_pack", "_turn", "_waiter", "_what", "flow")
 
     def __init__(self, link: Link, flow: SendFlow, what: str) -> None:
         self._link = link
         self.flow = flow
         self._what = what
         self._pack = pack if link.values is None else link.values.pack
+        self._turn = False
         self._waiter: asyncio.Future[None] | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether an item may be made now."""
-        return self.flow.room and self._link.outbox.nbytes <= _HOLD
+        """Whether an item may be made now: not before others that wait for their turn."""
+        link = self._link
+        return self.flow.room and link.outbox.nbytes <= _HOLD and (not link.held or self._turn)
 
     async def wait(self) -> None:
         """Wait until an item may be made, or the call is over."""
         while not self.ready and not self.flow.ended:
             if self._waiter is not None:
                 raise UsageError(f"{self._what}: another task sends on this stream already")
-            if self.flow.room:
+            if self.flow.room and self not in self._link.held:
                 self._link.held.append(self)
+            self._turn = False
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
+        self._turn = False
 
     def put(self, value: Any) -> bool:
         """Encode an item and queue it, nothing if the call is over; whether another one may be made now.
@@ -162,6 +169,11 @@ class Outbound:
     def grant(self, units: int) -> None:
         """The other side takes so much more."""
         self.flow.grant(units)
+        self.wake()
+
+    def take_turn(self) -> None:
+        """It is this stream's turn."""
+        self._turn = True
         self.wake()
 
     def wake(self) -> None:

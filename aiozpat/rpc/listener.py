@@ -308,9 +308,14 @@ class Listener:
         elif len(session.outbox) >= FLUSH_AT and not session.blocked:
             self._send(session)
 
+    def touch(self, session: Session) -> None:
+        """Something was put into this session's outbox, and more may follow: send it in a moment."""
+        self._mark(session)
+        self._later()
+
     def push(self, session: Session) -> None:
         """Enough for a message was put into this session's outbox."""
-        self.post(session)
+        self.touch(session)
         if not session.blocked:
             self._send(session)
 

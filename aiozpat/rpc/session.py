@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from aiozpat.codec import Values
@@ -55,7 +56,7 @@ class Session:
         self.peer_buffer_bytes = peer_buffer_bytes
         self.values = values  # of a codec that is not MessagePack
         self.calls: dict[int, Job] = {}
-        self.held: list[Outbound] = []  # streams that wait until less waits to be sent
+        self.held: deque[Outbound] = deque()  # streams that wait until less waits to be sent
         self.last_key = 0  # of calls that want no answer, counted downwards
         self.dirty = False  # among those to be flushed
         self.blocked = False  # the socket took no more for it
@@ -63,8 +64,8 @@ class Session:
         self.stuck_since: float | None = None  # since when what waits for it could not be sent
 
     def post(self) -> None:
-        """Something was put into the outbox."""
-        self.listener.post(self)
+        """Items were put into the outbox: they leave in a moment, with those that follow."""
+        self.listener.touch(self)
 
     def push(self) -> None:
         """Enough for a message was."""
