@@ -5,9 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import fan_out, one_way, request_reply
+from benchmarks import fan_out, large, one_way, request_reply, streams, threads
 
-_SUITES = {"request-reply": request_reply, "one-way": one_way, "fan-out": fan_out}
+_SUITES = {
+    "request-reply": request_reply,
+    "streams": streams,
+    "large": large,
+    "one-way": one_way,
+    "fan-out": fan_out,
+    "threads": threads,
+}
 
 
 def main() -> int:

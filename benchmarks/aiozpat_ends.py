@@ -1,4 +1,4 @@
-"""The ends of the streams as users of aiozpat write them, at its default settings; run by `benchmarks.ends`."""
+"""The ends of the flows as users of aiozpat write them, at its default settings; run by `benchmarks.ends`."""
 
 from __future__ import annotations
 

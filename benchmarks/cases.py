@@ -21,6 +21,12 @@ CONTENDERS = {
         "blocking, by recv_multipart and send_multipart; not with 1 in flight",
     ),
     "zmq.asyncio": ("zmq.asyncio", "uvloop", "pyzmq's asyncio sockets on uvloop, a task for each message"),
+    "grpc.aio": (
+        "grpc.aio",
+        "uvloop",
+        "grpc.aio's unary calls on uvloop, without serializers; with 1 and 256 in flight",
+    ),
+    "nats.py": ("nats.py", "uvloop", "`request` of nats.py on uvloop, through nats-server; with 1 and 256 in flight"),
 }
 
 BASE = 256  # calls in flight on one client, for whatever is compared with "the usual load"
@@ -65,7 +71,8 @@ class Case(plans.AnyCase):
         return [*load, *patience]
 
 
-_FURTHER_BASES = ("blocking-multipart", "zmq.asyncio")  # that aiozpat is compared with, beside the first
+_FURTHER_BASES = ("blocking-multipart", "zmq.asyncio", "grpc.aio", "nats.py")  # for aiozpat, beside the first
+_PEER_LOADS = {"grpc.aio": (1, BASE), "nats.py": (1, BASE)}  # calls in flight; others are no more telling
 
 
 def plan(contenders: Sequence[str], in_flight: Sequence[int], clients: int) -> Plan[Case]:
@@ -91,6 +98,8 @@ def plan(contenders: Sequence[str], in_flight: Sequence[int], clients: int) -> P
 
 def _takes_part(contender: str, in_flight: int) -> bool:
     """REQ has one request in flight; and one in flight is about latency, where frame by frame is enough of blocking."""
+    if contender in _PEER_LOADS:
+        return in_flight in _PEER_LOADS[contender]
     return contender != ("blocking-multipart" if in_flight == 1 else "req-rep")
 
 

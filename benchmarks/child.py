@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 import aiozpat
@@ -43,6 +44,43 @@ class Cue:
 def run_on(coroutine: Coroutine[Any, Any, Any], loop: str = "uvloop") -> Any:
     """Run on aiozpat.run's loop, or plain asyncio's; zmq.asyncio, too, gets what aiozpat.run does for the collector."""
     return aiozpat.run(coroutine) if loop == "uvloop" else asyncio.run(coroutine)
+
+
+def say(what: str) -> None:
+    """Tell the measuring process."""
+    print(what, flush=True)
+
+
+def end_parser(what: str | None, contenders: Collection[str]) -> argparse.ArgumentParser:
+    """A parser for a server or a client, whichever it is to be.
+
+    Args:
+        what: What both are.
+        contenders: Who does it.
+    """
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("role", choices=["server", "client"])
+    parser.add_argument("contender", choices=contenders)
+    parser.add_argument("--endpoint", default="", help="of the server; for clients")
+    parser.add_argument("--seconds", type=float, default=1.0, help="how long to measure")
+    parser.add_argument("--size", type=int, default=64, help="bytes of payload")
+    add_cpu(parser)
+    return parser
+
+
+def begin(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Cue]:
+    """Parse what `end_parser` has begun, and prepare this process; gives what the measuring process says, too."""
+    arguments = parser.parse_args()
+    prepare(arguments)
+    return arguments, Cue()
+
+
+def finish(role: Coroutine[Any, Any, Any]) -> None:
+    """Run a server, or a client whose figures are then said as JSON."""
+    with contextlib.suppress(KeyboardInterrupt):
+        figures = run_on(role)
+        if figures is not None:
+            say(json.dumps(figures))
 
 
 def add_cpu(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from aiozpat.cli import plain
 from benchmarks import child
 from benchmarks.load import WARM_UP, Ask, drive, percentiles
 
+_CONTENDERS = ("aiozpat", "blocking", "blocking-multipart", "req-rep", "zmq.asyncio", "grpc.aio", "nats.py")
 _CONNECT = 60.0  # seconds for all the clients to connect, on a machine that does other work too
 
 
@@ -196,13 +197,43 @@ async def load_zmq_asyncio(arguments: argparse.Namespace) -> dict[str, Any]:
             return await drive(asks, arguments.in_flight, arguments.seconds, arguments.size)
 
 
+# grpc.aio and nats.py, which need not be installed
+
+
+async def load_grpc(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The same callers on one channel; without a deadline, which is its default."""
+    from benchmarks import grpc_aio
+
+    async with grpc_aio.channel(arguments.endpoint) as channel:
+        return await drive([channel.unary_unary("/bench/echo")], arguments.in_flight, arguments.seconds, arguments.size)
+
+
+async def load_nats(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The same callers on one connection."""
+    from benchmarks import nats_py
+
+    async with nats_py.client(arguments.endpoint, arguments.timeout) as ask:
+        return await drive([ask], arguments.in_flight, arguments.seconds, arguments.size)
+
+
+def _peer(arguments: argparse.Namespace) -> Coroutine[Any, Any, Any]:
+    serving = arguments.role == "server"
+    if arguments.contender == "nats.py":
+        from benchmarks import nats_py
+
+        return nats_py.serve(arguments.endpoint, child.say) if serving else load_nats(arguments)
+    from benchmarks import grpc_aio
+
+    return grpc_aio.serve(child.say) if serving else load_grpc(arguments)
+
+
 # The command line
 
 
 def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every process that takes part."""
     parser.add_argument("--loop", default="uvloop", choices=["uvloop", "asyncio"], help="event loop")
-    parser.add_argument("--endpoint", default="", help="of the server; for clients")
+    parser.add_argument("--endpoint", default="", help="of the server, for clients; of nats-server, for both")
     parser.add_argument("--clients", type=int, default=1, help="clients in this process")
     parser.add_argument("--in-flight", type=int, default=1, help="calls in flight by each client")
     parser.add_argument(
@@ -215,7 +246,7 @@ def main() -> None:
     """One contender, one role."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=["server", "client"])
-    parser.add_argument("contender", choices=["aiozpat", "blocking", "blocking-multipart", "req-rep", "zmq.asyncio"])
+    parser.add_argument("contender", choices=_CONTENDERS)
     add_process_arguments(parser)
     parser.add_argument("--seconds", type=float, default=1.0, help="how long to measure")
     parser.add_argument("--size", type=int, default=64, help="bytes of payload")
@@ -240,6 +271,8 @@ def _roles(arguments: argparse.Namespace) -> dict[str, Any] | None:
     if arguments.contender == "zmq.asyncio":
         coroutine: Any = plain.serve(partial(print, flush=True)) if serving else load_zmq_asyncio(arguments)
         return child.run_on(coroutine, arguments.loop)  # type: ignore[no-any-return]
+    if arguments.contender in ("grpc.aio", "nats.py"):
+        return child.run_on(_peer(arguments), arguments.loop)  # type: ignore[no-any-return]
     if arguments.contender == "blocking-multipart":
         return serve_blocking_multipart() if serving else load_blocking(arguments)  # type: ignore[func-returns-value]
     if arguments.contender == "blocking":

@@ -1,4 +1,4 @@
-"""The ends of the streams that `benchmarks.streams` puts together, and the proxies between them; not run by hand.
+"""The ends of the flows that `benchmarks.flows` puts together, and the proxies between them; not run by hand.
 
 Each says where it listens, or is connected, on its first line. One that sends begins at the first cue. Their sockets
 are as they come: all high-water marks at the default of 1000, which is the same for pyzmq and aiozpat.

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import mean
 from typing import Any
 
-from benchmarks import options, plans, report, stalled, streams, suite
+from benchmarks import flows, options, plans, report, stalled, suite
 from benchmarks.plans import Comparison, Plan
 
 _SIZE = 64  # bytes
@@ -122,7 +122,7 @@ class _Suite:
             "pinned": arguments.pin,
             "quick": arguments.quick,
         }
-        self._load = streams.Load(_SIZE, self._length.seconds, arguments.pin)
+        self._load = flows.Load(_SIZE, self._length.seconds, arguments.pin)
         self._progress = suite.Progress(self._length.rounds * len(self._plan.cases) + self._stalled_rounds)
 
     def measure(self) -> suite.Results:
@@ -136,8 +136,8 @@ class _Suite:
 
     def _rate(self, case: Case) -> report.Figures:
         way, _ = _CONTENDERS[case.contender]
-        with streams.publication(way, case.subscribers, self._load) as (stream, _):
-            publisher, *subscribers = stream.measure()
+        with flows.publication(way, case.subscribers, self._load) as (flow, _):
+            publisher, *subscribers = flow.measure()
         figures = {
             "rate": mean(one["rate"] for one in subscribers),
             "published": publisher["rate"],

@@ -1,4 +1,4 @@
-"""The rate of one end of a stream, looked at from within the loop that sends or receives."""
+"""The rate of one end of a flow, looked at from within the loop that sends or receives."""
 
 from __future__ import annotations
 

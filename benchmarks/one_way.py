@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import options, plans, report, streams, suite
+from benchmarks import flows, options, plans, report, suite
 from benchmarks.plans import Comparison, Plan
 
 _SMALL, _LARGE = 64, 1024 * 1024  # bytes
@@ -148,9 +148,9 @@ class _Suite:
 
     def _rate(self, case: Case) -> report.Figures:
         contender = _CONTENDERS[case.contender]
-        load = streams.Load(case.size, self._length.seconds, self._settings["pinned"])
-        with streams.pipeline(contender.push, contender.pull, contender.proxy, load) as stream:
-            sender, receiver = stream.measure()
+        load = flows.Load(case.size, self._length.seconds, self._settings["pinned"])
+        with flows.pipeline(contender.push, contender.pull, contender.proxy, load) as flow:
+            sender, receiver = flow.measure()
         self._progress.tell(f"{case}: {receiver['rate']:,.0f} messages/s")
         return {"rate": receiver["rate"], "sender_cpu_us": sender["cpu_us"], "receiver_cpu_us": receiver["cpu_us"]}
 

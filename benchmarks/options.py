@@ -82,6 +82,11 @@ def chosen(arguments: argparse.Namespace, contenders: Collection[str]) -> list[s
     return [name for name in contenders if not arguments.only or name in arguments.only]
 
 
+def pins(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The command lines by which a server and a client stay each on a CPU of its own, if they are to."""
+    return (["--cpu", "0"], ["--cpu", "1"]) if arguments.pin else ([], [])
+
+
 def count(text: str) -> int:
     """Parse a number of something.
 

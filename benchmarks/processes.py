@@ -109,8 +109,23 @@ class Process:
         Raises:
             Failed: It has ended.
         """
+        return self._memory("VmRSS:")
+
+    def forget_peak(self) -> None:
+        """Let `peak` begin anew; Linux only."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def peak(self) -> int:
+        """The most resident memory that it had at once, in bytes; Linux only.
+
+        Raises:
+            Failed: It has ended.
+        """
+        return self._memory("VmHWM:")
+
+    def _memory(self, key: str) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(key):
                 return int(line.split()[1]) * 1024
         raise Failed(f"{self._title} has no resident memory: it has ended")
 
@@ -189,13 +204,19 @@ def server(*arguments: str) -> contextlib.AbstractContextManager[tuple[Process, 
     return started("benchmarks.contenders", "server", *arguments, "--end-with-stdin")
 
 
-def client(server_process: Process, *arguments: str, timeout: float) -> dict[str, Any]:
+def client(server_process: Process, module: str, *arguments: str, timeout: float) -> dict[str, Any]:
     """Run a contender's client to its end against a server, and give its figures.
+
+    Args:
+        server_process: The server.
+        module: Where both ends are.
+        arguments: The client's command line.
+        timeout: Seconds for all of it.
 
     Raises:
         Failed: Either of them did.
     """
-    with Process("benchmarks.contenders", "client", *arguments) as process, blaming(server_process):
+    with Process(module, "client", *arguments) as process, blaming(server_process):
         figures: dict[str, Any] = json.loads(process.line(timeout))
         process.end(timeout)
     return figures

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,8 +26,12 @@ Round: TypeAlias = dict[C, Figures]
 _PREFIXES = {"rate": "", "p50_us": "p50 of ", "published": "published by "}  # of figures, for the table of ratios
 
 
-def environment() -> dict[str, Any]:
-    """Versions and machine, as they are now."""
+def environment(peers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Versions and machine, as they are now.
+
+    Args:
+        peers: The versions of what is compared with, beside pyzmq.
+    """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -36,6 +40,7 @@ def environment() -> dict[str, Any]:
         "libzmq": zmq.zmq_version(),
         "uvloop": _version("uvloop"),
         "msgspec": msgspec.__version__,
+        "peers": dict(peers or {}),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "load_average": _load_average(),
@@ -119,6 +124,7 @@ def _heading(results: dict[str, Any], title: str) -> str:
     rounds = f"median of {settings['rounds']} rounds" if settings["rounds"] > 1 else "1 round"
     pinned = "pinned to CPU 0 and 1" if settings["pinned"] else "not pinned"
     versions = [f"{name} {env[name] or '-'}" for name in ("aiozpat", "pyzmq", "libzmq", "uvloop", "msgspec")]
+    versions += [f"{name} {version}" for name, version in env["peers"].items()]
     machine = f"{env['platform']}, {env['cpus']} CPUs, load {load[0] if load else '-'} at the start, {env['date']}"
     return "\n".join(
         [

@@ -1,11 +1,13 @@
-"""Request-reply: calls a second, latency and memory, against pyzmq's own ways of doing it."""
+"""Request-reply: calls a second, latency and memory, against pyzmq's own ways of doing it, grpc.aio and nats.py."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import cases, memory, options, processes, report, request_reply_report, suite
+from benchmarks import cases, memory, nats_server, options, peers, processes, report, request_reply_report, suite
 
 _SIZE = 64  # bytes of payload
 _IN_FLIGHT = [1, 16, 256, 1000]
@@ -30,6 +32,10 @@ what is measured:
   and resident memory of both processes: for each idle client, for each call in flight (the caller's task included,
   on the client's side), and its growth over many calls (Linux only).
 
+  grpc.aio and nats.py run on uvloop too, at their defaults: grpc.aio by generic handlers, so that no protobuf is paid
+  for, and nats.py through a nats-server on the loopback, a third process that --pin leaves alone. Where one of them is
+  not installed, a line says how to get it, and the others are measured without it.
+
 reading the results:
   The rates of 1 client with 1 in flight are those of latency; p50 and p99 are given for them. A ratio of rates is
   better when it is higher, a ratio of p50 when it is lower. The blocking loops stop at the echo: no ids, no dispatch,
@@ -39,7 +45,7 @@ reading the results:
 
 examples:
   python -m benchmarks request-reply
-      the full run: about ten minutes
+      the full run: about twelve minutes
   python -m benchmarks request-reply --quick
       under half a minute: does it work, roughly
   python -m benchmarks request-reply --only aiozpat,blocking --in-flight 256 --rounds 11 --pin
@@ -81,12 +87,12 @@ class _Suite:
         quick = arguments.quick
         self._rounds, self._seconds = options.length(arguments, _FULL, _QUICK)
         in_flight = sorted(set(arguments.in_flight or (_QUICK_IN_FLIGHT if quick else _IN_FLIGHT)))
-        contenders = options.chosen(arguments, cases.CONTENDERS)
+        contenders = peers.present(options.chosen(arguments, cases.CONTENDERS))
         clients = _QUICK_CLIENTS if quick else _CLIENTS
         self._plan = cases.plan(contenders, in_flight, clients)
         with_memory = "aiozpat" in contenders and processes.memory_is_told()
         self._scenarios = memory.scenarios(quick=quick) if with_memory else []
-        self._server_options, self._client_options = (["--cpu", "0"], ["--cpu", "1"]) if arguments.pin else ([], [])
+        self._server_options, self._client_options = options.pins(arguments)
         self._settings: dict[str, Any] = {
             "rounds": self._rounds,
             "seconds": self._seconds,
@@ -101,7 +107,7 @@ class _Suite:
 
     def measure(self) -> suite.Results:
         """All rounds; gives the results as they go into the JSON."""
-        env = report.environment()
+        env = report.environment(peers.versions(self._settings["contenders"]))
         rounds = suite.measure_rounds(self._plan, self._rounds, self._rate)
         # Memory has no pairs that must be close in time.
         memory_rounds = [self._memory_round() for _ in range(self._rounds)] if self._scenarios else []
@@ -111,9 +117,10 @@ class _Suite:
     def _rate(self, case: cases.Case) -> report.Figures:
         seconds = case.seconds(self._seconds)
         load = ["--seconds", str(seconds), "--size", str(_SIZE)]
-        with processes.server(*case.server_options(), *self._server_options) as (serving, endpoint):
+        with self._server(case) as (serving, endpoint):
             figures = processes.client(
                 serving,
+                "benchmarks.contenders",
                 *case.server_options(),
                 "--endpoint",
                 endpoint,
@@ -125,6 +132,15 @@ class _Suite:
         p50 = f", p50 {figures['p50_us']:.1f} us" if "p50_us" in figures else ""
         self._progress.tell(f"{case}: {figures['rate']:,.0f} calls/s{p50}")
         return figures
+
+    @contextlib.contextmanager
+    def _server(self, case: cases.Case) -> Iterator[tuple[processes.Process, str]]:
+        """The contender's server, behind a nats-server of its own if it needs one."""
+        with contextlib.ExitStack() as stack:
+            arguments = [*case.server_options(), *self._server_options]
+            if case.contender == "nats.py":
+                arguments += ["--endpoint", stack.enter_context(nats_server.running())]
+            yield stack.enter_context(processes.server(*arguments))
 
     def _memory_round(self) -> request_reply_report.MemoryRound:
         return {scenario: self._memory(scenario) for scenario in self._scenarios}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from benchmarks.flows import Flow, Load, publication
 from benchmarks.processes import Failed, Process, blaming, memory_is_told, started
-from benchmarks.streams import Load, Stream, publication
 
 _CONNECT = 60.0  # seconds
 _SETTLE = 20  # measurements at most until the publisher counts both subscribers
@@ -49,19 +49,19 @@ def measure(load: Load, messages: int) -> Figures:
     Raises:
         Failed: One of the processes did.
     """
-    with publication("aiozpat", 1, load) as (stream, endpoint):
-        _, alone = stream.measure()
+    with publication("aiozpat", 1, load) as (flow, endpoint):
+        _, alone = flow.measure()
         with started("benchmarks.ends", "stalled", "blocking", "--connect", endpoint) as (stalled, _), blaming(stalled):
-            before = _resident(stream.source), _resident(stalled)
+            before = _resident(flow.source), _resident(stalled)
             stalled.go_on()
             stalled.line(_CONNECT)
-            first = _settled(stream)
+            first = _settled(flow)
             rates: list[float] = []
             last = first
             while last["sent"] - first["sent"] < messages or not rates:
-                last, reader = stream.measure()
+                last, reader = flow.measure()
                 rates.append(reader["rate"])
-            after = _resident(stream.source), _resident(stalled)
+            after = _resident(flow.source), _resident(stalled)
     return Figures(
         rate=mean(rates),
         rate_alone=alone["rate"],
@@ -72,10 +72,10 @@ def measure(load: Load, messages: int) -> Figures:
     )
 
 
-def _settled(stream: Stream) -> dict[str, Any]:
+def _settled(flow: Flow) -> dict[str, Any]:
     """Measure for nothing until the publisher has both subscribers; gives its figures then."""
     for _ in range(_SETTLE):
-        publisher, _ = stream.measure()
+        publisher, _ = flow.measure()
         if publisher["subscribers"] == 2:
             return publisher
     raise Failed("the publisher never had both subscribers")

@@ -142,7 +142,6 @@ async def test_a_consumer_that_stops_reading_stops_the_producer_and_fills_no_mem
                 assert int.from_bytes(await anext(items)) == number
 
 
-@pytest.mark.xfail(strict=False, reason="credit wakes a stream ahead of those that wait for less in the outbox")
 async def test_a_thousand_streams_at_once_each_in_order_none_starved(processes: Start) -> None:
     server = processes("stream_server", LOOPBACK)
     progress = [0] * 1000

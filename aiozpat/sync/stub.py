@@ -1,0 +1,105 @@
+"""Stubs for threads: an interface's methods as calls that block."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aiozpat.errors import InvalidArgument
+from aiozpat.rpc.interface import InterfaceMethod, methods_of, service_name
+from aiozpat.sync.sources import Source
+from aiozpat.sync.streams import Stream
+
+if TYPE_CHECKING:
+    from aiozpat.sync.client import Client
+
+T = TypeVar("T")
+
+
+def make_stub(client: Client, interface: type, service: str | None, shared: Mapping[str, Any]) -> Any:
+    """An object with the methods of an interface, each of which calls the server's and waits.
+
+    Args:
+        client: Whose calls.
+        interface: The interface.
+        service: The service's name, None for the interface's.
+        shared: What all its calls have in common, as `Client.call` takes it.
+
+    Raises:
+        UsageError: It is no interface.
+    """
+    methods = {
+        declared.attribute: _caller(client, declared, f"{service or service_name(interface)}.{declared.name}", shared)
+        for declared in methods_of(interface)
+    }
+    # A class of its own, so that it is an instance of the interface; its constructor is the implementation's affair.
+    shown = {"__repr__": lambda _: f"<stub of {interface.__name__} by {client!r}>"}
+    stub: Any = object.__new__(type(f"{interface.__name__}Stub", (interface,), shown))
+    vars(stub).update(methods)
+    return stub
+
+
+def _caller(client: Client, declared: InterfaceMethod, method: str, shared: Mapping[str, Any]) -> Callable[..., Any]:
+    """The function that stands for one method."""
+    signature = inspect.signature(declared.function.__get__(object()))
+    takes = declared.signature.stream_at
+    source = None if takes is None else list(signature.parameters)[takes]
+    result = declared.signature.result
+    idempotent = declared.options.idempotent
+
+    def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+        """The params by position, or by name where there are some that have to be named."""
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidArgument(f"{method}: {error}") from None
+        if source in bound.arguments:
+            bound.arguments[source] = Source(bound.arguments[source])
+        return ((), bound.arguments) if bound.kwargs else (bound.args, None)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        args, params = bind(args, kwargs)
+        return client.call(method, *args, params=params, result_type=result, idempotent=idempotent, **shared)
+
+    def stream(*args: Any, **kwargs: Any) -> StubStream[Any]:
+        args, params = bind(args, kwargs)
+        return StubStream.of(client.stream(method, *args, params=params, item_type=result, **shared))
+
+    caller = stream if declared.signature.replies else call
+    functools.update_wrapper(caller, declared.function)
+    return caller
+
+
+class StubStream(Stream[T]):
+    """The items of a stub's stream method: an iterator that opens at the first item, and ends when it is dropped.
+
+    `with` ends it at a certain moment, as for `Stream`; so does `close`, and `contextlib.closing` with it.
+    """
+
+    _used_up = False
+
+    @classmethod
+    def of(cls, stream: Stream[T]) -> StubStream[T]:
+        """The same as another, which is new."""
+        return cls(stream._lease, stream._method, stream._make)
+
+    def __next__(self) -> T:
+        if self._used_up:
+            raise StopIteration
+        if self._stream is None and not self._left:
+            self.__enter__()
+        try:
+            return super().__next__()
+        except StopIteration:
+            self._used_up = True
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the stream, here and on the server."""
+        self._leave()
+
+    def __del__(self) -> None:
+        self._drop()
