@@ -153,7 +153,7 @@ async def test_a_thousand_streams_at_once_each_in_order_none_starved(processes: 
                 async for item in items:
                     assert int.from_bytes(item) == progress[number]
                     progress[number] += 1
-                    if progress[number] == 800:
+                    if progress[number] == 300:
                         far.set()
                     if far.is_set():
                         return
