@@ -515,7 +515,6 @@ async def test_what_follows_the_end_of_a_stream_is_ignored() -> None:
         await _reads_on(server, client, sessions=1)
 
 
-@pytest.mark.xfail(reason="what is taken back wakes nobody who waits for less to wait in the outbox")
 async def test_a_sender_goes_on_when_the_calls_that_held_it_back_are_taken_back() -> None:
     async with (
         RawServer(window=65_536, stream=WINDOW) as server,
@@ -530,16 +529,11 @@ async def test_a_sender_goes_on_when_the_calls_that_held_it_back_are_taken_back(
         for waiting in calls[1:]:  # the first has left
             waiting.cancel()
         await asyncio.wait(calls[1:])
-        assert client.statistics().waiting_bytes == 0
+        await until(sending.done)
+        assert client.statistics().waiting_bytes < 100  # the item waits, like all, for the server to read
         await server.send([ACK, 1 << 60], [ITEM, 99, 0, [0]])
         await until(lambda: client.statistics().notices.get("late item") == 1)
-        for _ in range(10):
-            await asyncio.sleep(0)
-        try:
-            assert sending.done()
-        finally:
-            sending.cancel()
-            calls[0].cancel()
+        calls[0].cancel()
 
 
 async def test_an_item_of_another_type_ends_the_stream_and_nothing_else() -> None:

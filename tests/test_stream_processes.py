@@ -149,7 +149,7 @@ async def test_a_thousand_streams_at_once_each_in_order_none_starved(processes: 
     async with Client(await server.line()) as client:
 
         async def read(number: int) -> None:
-            async with client.stream("app.endless", 256, window=64, item_type=bytes) as items:
+            async with client.stream("app.endless", 512, window=32, item_type=bytes) as items:
                 async for item in items:
                     assert int.from_bytes(item) == progress[number]
                     progress[number] += 1

@@ -323,6 +323,8 @@ class Connection:
         if not self.outbox.remove(key) and self.phase is not Phase.ENDED:
             self.outbox.control(encode((CANCEL, key)))
             self._later()
+        if self.held:
+            release(self)
 
     # Deadlines
 
