@@ -189,6 +189,9 @@ records_of_fields = st.one_of(
 )
 
 
+texts.validate()  # makes Hypothesis' table of characters, which at first takes longer than a test may
+
+
 @given(batch=st.lists(records_of_fields, max_size=20))
 def test_what_is_joined_splits_into_the_same_records(batch: list[tuple[Any, ...]]) -> None:
     header = azp.join([azp.encode(fields) for fields in batch])
