@@ -1,8 +1,9 @@
-"""What tests that block need: a server on a loop in another thread, and waiting on states."""
+"""What tests that block need: a server on a loop in another thread, both loops for clients, and waiting on states."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -10,10 +11,31 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import pytest
+import uvloop
+
 from aiozpat import Server, Service
+from aiozpat.sync import background
 from tests.support import LOOPBACK, PATIENCE
 
 T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True, params=["asyncio", "uvloop"])
+def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every test runs on both loops, and leaves no thread."""
+
+    def debug_loop() -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        loop.set_debug(True)
+        loop.slow_callback_duration = 10.0  # seconds; a slow machine is no finding
+        return loop
+
+    factory = uvloop.new_event_loop if request.param == "uvloop" else debug_loop
+    monkeypatch.setattr(background, "loop_factory", lambda: factory)
+    yield
+    gc.collect()
+    until(lambda: not threads_named("aiozpat-sync"))
 
 
 class Serving:

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import uvloop
 
 import aiozpat
 from aiozpat import ClientState, Retry, errors
 from aiozpat.rpc.pending import NeverRan
-from aiozpat.sync import Client, background
+from aiozpat.sync import Client
 from aiozpat.sync.handoff import Chain, Mailbox, Waiter
 from aiozpat.sync.works import Call, Errand, LoopClient, Work
 from tests.blocking import Serving, serving, threads_named, until
+from tests.blocking import loops as loops
 from tests.support import PATIENCE, Calc, Process
 
 
@@ -33,23 +33,6 @@ from tests.support import PATIENCE, Calc, Process
 class Point:
     x: int
     y: int
-
-
-@pytest.fixture(autouse=True, params=["asyncio", "uvloop"])
-def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every test runs on both loops, and leaves no thread."""
-
-    def debug_loop() -> asyncio.AbstractEventLoop:
-        loop = asyncio.new_event_loop()
-        loop.set_debug(True)
-        loop.slow_callback_duration = 10.0  # seconds; a slow machine is no finding
-        return loop
-
-    factory = uvloop.new_event_loop if request.param == "uvloop" else debug_loop
-    monkeypatch.setattr(background, "loop_factory", lambda: factory)
-    yield
-    gc.collect()
-    until(lambda: not threads_named("aiozpat-sync"))
 
 
 @pytest.fixture
@@ -479,21 +462,50 @@ def test_closing_under_load_leaves_nobody_waiting(server: Serving) -> None:
                 assert done.result(PATIENCE) is None
 
 
-def test_what_the_ending_loop_has_not_begun_is_refused(server: Serving) -> None:
+def test_what_the_ending_loop_has_not_begun_is_refused(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     with Client(server.endpoint) as client:
-        lease = client._lease
-        held = lease._background
+        held = client._lease._background
         assert held is not None
-    with pytest.raises(errors.Closed):  # as if a thread had been stopped just before its call
-        held.do(Errand(lambda: asyncio.sleep(0)))
+    nothing = Errand(lambda: asyncio.sleep(0))
+    with pytest.raises(errors.Closed):
+        held.do(nothing)
+    # A thread that had looked just before the end: it finds out after it has put its call in.
+    over, held._over = held._over, None
+    put = Mailbox.put
+
+    def late(mailbox: Mailbox[Any], work: object) -> None:
+        held._over = over
+        put(mailbox, work)
+
+    monkeypatch.setattr(Mailbox, "put", late)
+    with pytest.raises(errors.Closed):
+        held.do(nothing)
+    monkeypatch.undo()
+    # And one that has just put it in: who ends the loop finds it.
     held._over = None
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(held.do, Errand(lambda: asyncio.sleep(0)))
+        call = pool.submit(held.do, nothing)
         until(lambda: held._works.things)
-        held._over = errors.Closed("ended")
-        held._refuse(held._over)
+        held._end()
         with pytest.raises(errors.Closed):
             call.result(PATIENCE)
+
+
+def test_what_nobody_waits_for_any_more_is_not_begun(client: Client, calc: Calc) -> None:
+    background = client._lease._background
+    assert background is not None
+    ran = []
+
+    async def run() -> None:
+        ran.append(1)
+
+    call = Call(client._client, "calc.hold", (1,), None, None, Any, None, None, idempotent=False)
+    for work in (Errand(run), call):
+        work.abandoned = True
+        background._works.put(work)
+    assert client.call("calc.add", 1) == 1  # it was put in after them
+    assert not ran
+    assert not calc.started
 
 
 @pytest.mark.parametrize("others", [0, 1])

@@ -19,10 +19,8 @@ import aiozpat
 from aiozpat import Limits, errors
 from aiozpat.sync import Client
 from tests.blocking import Serving, serving, until
+from tests.blocking import loops as loops
 from tests.support import PATIENCE
-from tests.test_sync import loops
-
-__all__ = ["loops"]
 
 
 @dataclass

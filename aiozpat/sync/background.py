@@ -29,7 +29,7 @@ class Background:
     def __init__(self) -> None:
         self.users = 0
         self.forked = False
-        self._dropping: list[asyncio.Task[None]] = []  # a loop itself may lose them
+        self._dropping: set[asyncio.Task[None]] = set()  # a loop itself may lose them
         self._over: AiozpatError | None = None  # why it runs nothing any more
         options = {"loop_factory": loop_factory()}
         self._thread = start_blocking_portal("asyncio", options)
@@ -65,14 +65,10 @@ class Background:
             work.lock.acquire()
             self._chain.go_on()
         except BaseException:
-            self._abandon(work)
+            work.abandoned = True
+            self._soon(work.withdraw)
             raise
         return work.outcome()
-
-    def _abandon(self, work: Work[Any]) -> None:
-        work.abandoned = True  # first: who wakes it from here on wakes the next one too
-        self._chain.go_on()
-        self._soon(work.withdraw)
 
     def finish(self, work: Work[Any]) -> None:
         """Let the thread have what came of its work; on the loop."""
@@ -91,12 +87,15 @@ class Background:
                 # Not here: the loop's own thread can't wait for its end.
                 threading.Thread(target=_release, args=(self,), name="aiozpat-sync-end", daemon=True).start()
 
-        self._soon(lambda: self._dropping.append(self.loop.create_task(close_and_release())))
+        def begin() -> None:
+            task = self.loop.create_task(close_and_release())
+            self._dropping.add(task)
+            task.add_done_callback(self._dropping.discard)
+
+        self._soon(begin)
 
     def _soon(self, function: Callable[[], None]) -> None:
         """Run a function on the loop, and whatever waits there."""
-        if self.forked:
-            return
         with contextlib.suppress(RuntimeError):  # the loop is closed: there is nothing left to do it to
             self.loop.call_soon_threadsafe(function)
             self._works.wake()  # an interrupted `run` may not have come to it

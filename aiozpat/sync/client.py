@@ -248,7 +248,17 @@ class Client:
         values = sources_in(args)
         named = named_sources_in(params)
         return self._lease.do(
-            Call(self._client, method, values, named, timeout, result_type, metadata, wait_for_ready, idempotent)
+            Call(
+                self._client,
+                method,
+                values,
+                named,
+                timeout,
+                result_type,
+                metadata,
+                wait_for_ready,
+                idempotent=idempotent,
+            )
         )
 
     def notify(

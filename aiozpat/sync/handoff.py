@@ -96,7 +96,7 @@ class Chain:
             self._moving = True
             self.go_on()
         elif self._timer is None:
-            # It goes on by itself, unless a second exception hits a thread before it has woken the next.
+            # It goes on by itself, unless an exception hits a thread before it has woken the next.
             self._timer = self._loop.call_later(_PATIENCE, self._look_after)
 
     def go_on(self) -> None:

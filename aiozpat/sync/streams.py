@@ -52,8 +52,9 @@ class _Block(Generic[T, S]):
         if stream is None or self._left or self._lease.over or self._lease.forked:
             return False
         pending = stream._pending
+        there_was = pending is not None and not pending.future.done()
         stream.drop()
-        return pending is not None and not pending.future.done()
+        return there_was
 
     def __enter__(self) -> Self:
         if self._stream is not None or self._left:

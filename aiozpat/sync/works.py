@@ -173,6 +173,7 @@ class Call(Work[Any]):
         result_type: Any,
         metadata: Mapping[str, str] | None,
         wait_for_ready: bool | None,
+        *,
         idempotent: bool,
     ) -> None:
         super().__init__()

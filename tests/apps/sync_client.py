@@ -10,6 +10,7 @@ import threading
 
 import aiozpat
 import aiozpat.sync
+from aiozpat.sync import background
 
 
 def interrupted(endpoint: str) -> None:
@@ -40,7 +41,8 @@ def forked(endpoint: str) -> None:
     """Fork inside the block: the child has to make a client of its own, the parent's goes on."""
     with aiozpat.sync.Client(endpoint) as client:
         print("before", client.call("calc.add", 1, 1), flush=True)
-        child = os.fork()
+        with background._lock:  # as another thread might hold it at that moment
+            child = os.fork()
         if not child:
             with contextlib.suppress(SystemExit):
                 _child(client, endpoint)
