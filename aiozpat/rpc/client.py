@@ -219,7 +219,6 @@ class Client:
 
     def _learn(self, connection: Connection) -> None:
         """Ask a server which methods are idempotent; where it does not say, none is but those that callers say are."""
-        pending = connection.start("aiozpat.info", (), _monotonic() + _LEARN, _LEARN, self._decoders[Information], None)
 
         def learned(future: asyncio.Future[Any]) -> None:
             if future.cancelled() or future.exception() is not None:
@@ -227,7 +226,10 @@ class Client:
             else:
                 self._idempotent |= future.result().idempotent
 
-        pending.future.add_done_callback(learned)
+        future = connection.create_future()
+        future.add_done_callback(learned)
+        decoder = self._decoders[Information]
+        connection.start("aiozpat.info", (), _monotonic() + _LEARN, _LEARN, decoder, None, future)
 
     # Calls
 
@@ -325,9 +327,10 @@ class Client:
                 if not deadline > now:  # not a number, too
                     raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
                 self._calls += 1
-                pending = connection.start(method, values, deadline, deadline - now, decoder, metadata)
+                future = connection.create_future()
+                pending = connection.start(method, values, deadline, deadline - now, decoder, metadata, future)
                 try:
-                    return await pending.future
+                    return await future
                 except asyncio.CancelledError:
                     connection.abandon(pending)
                     raise

@@ -72,7 +72,7 @@ from aiozpat.protocol.records import (
     split_timeless,
 )
 from aiozpat.rpc.flows import DecodesItems, Inbound, Outbound, release
-from aiozpat.rpc.pending import FAILURES, Decodes, NeverRan, Pending, Phase, failure
+from aiozpat.rpc.pending import FAILURES, A, Decodes, NeverRan, Pending, Phase, StreamCall, failure
 from aiozpat.rpc.requests import check_buffers, checked, extracted, foreign, rich
 from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, stream_window_of, window_of
 from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, SocketKind
@@ -118,11 +118,11 @@ class Connection:
         self.announced = False  # to whom it may concern that it takes calls
         self.suspect = False  # the server is late with its pongs: calls better go elsewhere, if there is an elsewhere
         self.reason: RpcError = Unavailable(f"not connected to {endpoint} yet")
-        self.calls: dict[int, Pending] = {}
+        self.calls: dict[int, Pending[Any]] = {}
         self.outbox = Outbox(settings.window_bytes)
         self._loop = asyncio.get_running_loop()
         self._variables = copy_context()  # not those of whichever task calls first
-        self._create_future = self._loop.create_future
+        self.create_future = self._loop.create_future
         self._call_soon = self._loop.call_soon
         self._settings = settings
         self._max_calls = max_calls
@@ -170,8 +170,9 @@ class Connection:
         timeout: float,
         decoder: Decodes,
         metadata: Mapping[str, str] | None,
-    ) -> Pending:
-        """Send a call, now or with others in a moment; its future gets the result or the error.
+        future: A,
+    ) -> Pending[A]:
+        """Send a call, now or with others in a moment; the future, or what stands for one, gets what comes of it.
 
         Raises:
             InvalidArgument: The params can't be encoded.
@@ -183,7 +184,7 @@ class Connection:
             self._too_many()
         self._last_id = key = self._last_id + 1
         self._put(key, key, method, params, timeout, metadata)
-        call = calls[key] = Pending(key, self._create_future(), deadline, decoder, method)
+        call = calls[key] = Pending(key, future, deadline, decoder, method)
         if deadline < self._next_scan:
             self._arm(deadline)
         queued = len(self.outbox.entries)
@@ -203,7 +204,7 @@ class Connection:
         metadata: Mapping[str, str] | None,
         opening: Opening,
         items: DecodesItems,
-    ) -> Pending:
+    ) -> StreamCall:
         """Send a call with streams; its future gets the result, None where the answer was a stream, or the error.
 
         Raises:
@@ -217,7 +218,7 @@ class Connection:
             self._too_many()
         self._last_id = key = self._last_id + 1
         self._put(key, key, method, params, timeout, metadata, opening)
-        call = self.calls[key] = Pending(key, self._create_future(), deadline, decoder, method)
+        call = self.calls[key] = Pending(key, self.create_future(), deadline, decoder, method)
         call.inbound = Inbound(
             self,
             key,
@@ -235,7 +236,7 @@ class Connection:
         self._later()
         return call
 
-    def end_items(self, call: Pending) -> None:
+    def end_items(self, call: Pending[Any]) -> None:
         """Say that no more items come from this side."""
         if self.calls.get(call.id) is call:
             self.outbox.append(encode((END, call.id)))
@@ -302,18 +303,18 @@ class Connection:
             )
         raise ResourceExhausted(f"{self.outbox.nbytes} bytes of calls wait for {self.endpoint} to read them")
 
-    def abandon(self, call: Pending) -> None:
+    def abandon(self, call: Pending[Any]) -> None:
         """The caller waits no more: take the call back, or tell the server if it has left."""
         if self.calls.pop(call.id, None) is not None:
             self._withdraw(call.id)
 
-    def abandon_threadsafe(self, call: Pending) -> None:
+    def abandon_threadsafe(self, call: Pending[Any]) -> None:
         """End a call with streams, from whichever thread collects garbage."""
         if not self._loop.is_closed():
             error = Closed(f"the stream of {call.method} was dropped")
             self._loop.call_soon_threadsafe(self.fail, call, error)
 
-    def fail(self, call: Pending, error: BaseException) -> None:
+    def fail(self, call: Pending[Any], error: BaseException) -> None:
         """End a call with streams from this side."""
         self.abandon(call)
         self._settle_call(call, error)
@@ -349,7 +350,7 @@ class Connection:
             self._settle_call(call, DeadlineExceeded(f"{call.method}: no answer from {self.endpoint} in time"))
 
     @staticmethod
-    def _settle_call(call: Pending, error: BaseException) -> None:
+    def _settle_call(call: Pending[Any], error: BaseException) -> None:
         if not call.future.done():
             call.future.set_exception(error)
 
@@ -658,6 +659,6 @@ def _details(raw: msgspec.Raw) -> dict[str, Any]:
         return {}
 
 
-def _close(call: Pending, future: asyncio.Future[Any]) -> None:
+def _close(call: Pending[Any], future: asyncio.Future[Any]) -> None:
     """A call with streams is over."""
     call.close(None if future.cancelled() else future.exception())

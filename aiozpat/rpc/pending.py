@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -43,11 +43,27 @@ class Decodes(Protocol):
         """Decode a record's value that may refer to the record's buffers."""
 
 
-class Pending(msgspec.Struct, gc=False, eq=False):
+class Answer(Protocol):
+    """What gets a call's result, or its error: a future, or what stands for a thread that waits."""
+
+    def done(self) -> bool:
+        """Whether it has got one, or nobody waits any more."""
+
+    def set_result(self, result: Any, /) -> None:
+        """The call went well."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """The call failed, or never ran (`NeverRan`)."""
+
+
+A = TypeVar("A", bound=Answer)
+
+
+class Pending(msgspec.Struct, Generic[A], gc=False, eq=False):
     """A call that waits for its answer."""
 
     id: int
-    future: asyncio.Future[Any]
+    future: A
     deadline: float
     decoder: Decodes
     method: str
@@ -61,6 +77,8 @@ class Pending(msgspec.Struct, gc=False, eq=False):
         if self.outbound is not None:
             self.outbound.end()
 
+
+StreamCall: TypeAlias = Pending[asyncio.Future[Any]]
 
 FAILURES = {
     MonitorEventKind.CLOSED,

@@ -20,7 +20,7 @@ from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
 from aiozpat.rpc.flows import DecodesItems, Outbound, pump
 from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, chain
-from aiozpat.rpc.pending import Decodes, NeverRan, Pending
+from aiozpat.rpc.pending import Decodes, NeverRan, StreamCall
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -82,7 +82,7 @@ class Stream(Generic[T]):
     ahead than the window.
     """
 
-    _pending: Pending | None = None  # of the class too: __del__ runs even if __init__ raised
+    _pending: StreamCall | None = None  # of the class too: __del__ runs even if __init__ raised
     _left = False
 
     def __init__(self, client: Opener, opened: Opened) -> None:
@@ -142,11 +142,11 @@ class Stream(Generic[T]):
             if not self._around.cancelled() and (failure := self._around.exception()) is not None:
                 _log.debug("an interceptor of %s ended with %r", self._opened.method, failure)
 
-    async def _open_around(self) -> tuple[Connection, Pending]:
+    async def _open_around(self) -> tuple[Connection, StreamCall]:
         """Send the call through the interceptors, which then last as long as the call; in a task of their own."""
         opened = self._opened
         seen = ClientCall(opened.method, opened.params, opened.metadata, streams=True)
-        sent: asyncio.Future[tuple[Connection, Pending]] = asyncio.get_running_loop().create_future()
+        sent: asyncio.Future[tuple[Connection, StreamCall]] = asyncio.get_running_loop().create_future()
         holder = [self]  # emptied: who drops a stream ends it, so its interceptors' task must not refer to it
 
         async def last() -> None:
@@ -173,7 +173,7 @@ class Stream(Generic[T]):
             raise
         return sent.result()
 
-    async def _open(self) -> tuple[Connection, Pending]:
+    async def _open(self) -> tuple[Connection, StreamCall]:
         """Send the call."""
         opened = self._opened
         opening = Opening(
@@ -303,7 +303,7 @@ def source_of(params: Any) -> tuple[Any, AsyncIterable[Any] | None]:
     return rest, next(iter(sources.values()))
 
 
-async def _send_all(source: AsyncIterable[Any], connection: Connection, pending: Pending) -> None:
+async def _send_all(source: AsyncIterable[Any], connection: Connection, pending: StreamCall) -> None:
     """Send what an iterator gives; an exception of its own ends the call, and reaches who waits for its answer."""
     if pending.outbound is None:
         return

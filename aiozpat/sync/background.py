@@ -35,8 +35,8 @@ class Background:
         self._thread = start_blocking_portal("asyncio", options)
         self._portal = self._thread.__enter__()
         self.loop: asyncio.AbstractEventLoop = self._portal.call(self._begin)
-        self._chain = Chain(self.loop)
         self._works: Mailbox[Work[Any]] = Mailbox(self.loop, self._start)
+        self._chain = Chain(self.loop, self._remind)
 
     @staticmethod
     def _begin() -> asyncio.AbstractEventLoop:
@@ -56,10 +56,11 @@ class Background:
         if over is not None:
             raise _again(over)
         try:
-            try:
-                self._works.put(work)
-            except RuntimeError:
-                _log.debug("the loop ended while a call was made")
+            self._works.things.append(work)
+            # While threads are being woken the loop would only get in their way; the last of them reminds it. Looked
+            # at after it was put in, as the last one looks for what is in after it has ended the chain.
+            if not self._chain.moving:
+                self._remind()
             if self._over is not None:  # looked at after it was put in: whoever ended the loop has seen it, or we do
                 self._refuse(self._over)
             work.lock.acquire()
@@ -69,6 +70,12 @@ class Background:
             self._soon(work.withdraw)
             raise
         return work.outcome()
+
+    def _remind(self) -> None:
+        try:
+            self._works.remind()
+        except RuntimeError:
+            _log.debug("the loop ended while a call was made")
 
     def finish(self, work: Work[Any]) -> None:
         """Let the thread have what came of its work; on the loop."""

@@ -245,21 +245,9 @@ class Client:
             Closed: The client is closed.
             UsageError: An event loop runs in this thread, or the process was forked after the client was made.
         """
-        values = sources_in(args)
-        named = named_sources_in(params)
-        return self._lease.do(
-            Call(
-                self._client,
-                method,
-                values,
-                named,
-                timeout,
-                result_type,
-                metadata,
-                wait_for_ready,
-                idempotent=idempotent,
-            )
-        )
+        named = None if params is None else named_sources_in(params)
+        request = (method, sources_in(args), named, result_type, metadata, wait_for_ready, idempotent)
+        return self._lease.do(Call(self._client, request, timeout))
 
     def notify(
         self,

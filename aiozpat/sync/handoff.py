@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_PATIENCE = 0.02  # seconds until the loop looks after a chain
+_PATIENCE = 0.002  # seconds until the loop looks after a chain
 
 
 class Mailbox(Generic[T]):
@@ -39,7 +39,15 @@ class Mailbox(Generic[T]):
             RuntimeError: The loop is closed. The thing is in, and stays there.
         """
         self.things.append(thing)
-        if not self._woken:  # one wake-up for all that is put in before the loop gets its turn
+        self.remind()
+
+    def remind(self) -> None:
+        """Let the loop look, from any thread, if there is something that it was not told of.
+
+        Raises:
+            RuntimeError: The loop is closed.
+        """
+        if self.things and not self._woken:  # one wake-up for all that is put in before the loop gets its turn
             self.wake()
 
     def wake(self) -> None:
@@ -79,37 +87,47 @@ class Chain:
 
     Args:
         loop: The loop.
+        on_end: Called when there is nobody left to wake, from any thread; on the loop too while it takes long.
+
+    Attributes:
+        moving: A thread was woken that will wake the next, or find that there is none.
     """
 
-    __slots__ = ("_loop", "_moving", "_timer", "_waiting")
+    __slots__ = ("_loop", "_on_end", "_seen", "_steps", "_timer", "_waiting", "moving")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_end: Callable[[], None]) -> None:
         self._waiting: deque[Waiter] = deque()
-        self._moving = False  # a thread was woken that will wake the next
+        self.moving = False
         self._loop = loop
+        self._on_end = on_end
+        self._steps = 0
+        self._seen = 0  # of the steps, when the loop last looked
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, waiter: Waiter) -> None:
         """Wake a thread when its turn comes; on the loop."""
         self._waiting.append(waiter)
-        if not self._moving:  # looked at after it was put in, as `go_on` looks after it has stopped
-            self._moving = True
+        if not self.moving:  # looked at after it was put in, as `go_on` looks after it has stopped
+            self.moving = True
             self.go_on()
-        elif self._timer is None:
-            # It goes on by itself, unless an exception hits a thread before it has woken the next.
+        if self._timer is None:
+            # It goes on by itself, unless an exception hits a thread before it has woken the next; and not fast where
+            # others compute.
             self._timer = self._loop.call_later(_PATIENCE, self._look_after)
 
     def go_on(self) -> None:
         """Wake the next one, from any thread: what a woken one does first of all."""
+        self._steps += 1
         waiting = self._waiting
         while True:
             try:
                 waiter = waiting.popleft()
             except IndexError:
-                self._moving = False
+                self.moving = False
                 if not waiting:
+                    self._on_end()
                     return
-                self._moving = True
+                self.moving = True
                 continue
             waiter.lock.release()
             if not waiter.abandoned:
@@ -122,6 +140,9 @@ class Chain:
 
     def _look_after(self) -> None:
         self._timer = None
-        if self._waiting:
-            self.go_on()
+        if self.moving:
+            if self._steps == self._seen:
+                self.go_on()
+            self._seen = self._steps
+            self._on_end()
             self._timer = self._loop.call_later(_PATIENCE, self._look_after)

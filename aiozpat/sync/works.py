@@ -7,13 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from aiozpat.errors import AiozpatError, Cancelled, Closed, RpcError
 from aiozpat.rpc import Client
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
-from aiozpat.rpc.pending import NeverRan, Pending
+from aiozpat.rpc.pending import Answer, NeverRan, Pending
 from aiozpat.sync.handoff import Waiter
 
 T = TypeVar("T")
@@ -122,8 +122,14 @@ class LoopClient(Client):
         return deadline if job is None else min(deadline, job.deadline)
 
     def begin(
-        self, method: str, values: Any, deadline: float, result_type: Any, metadata: Mapping[str, str] | None
-    ) -> tuple[Connection, Pending] | None:
+        self,
+        method: str,
+        values: Any,
+        deadline: float,
+        result_type: Any,
+        metadata: Mapping[str, str] | None,
+        answer: Answer,
+    ) -> tuple[Connection, Pending[Any]] | None:
         """Send a call, as `call` does where there is nothing to decide or to wait for; None where there is."""
         connection = self._pool.usable
         left = deadline - _monotonic()
@@ -134,71 +140,49 @@ class LoopClient(Client):
         except TypeError:
             decoder = self._decoders.of(result_type)
         try:
-            pending = connection.start(method, values, deadline, left, decoder, metadata)
+            pending = connection.start(method, values, deadline, left, decoder, metadata, answer)
         except RpcError:  # it was not sent: `call` comes to the same, and knows what to make of it
             return None
         self._calls += 1
         return connection, pending
 
 
+# Method, params by position or by name, result type, metadata, whether to wait for a connection, whether idempotent.
+Request: TypeAlias = tuple[
+    str, tuple[Any, ...], dict[str, Any] | None, Any, Mapping[str, str] | None, bool | None, bool
+]
+
+
 class Call(Work[Any]):
-    """A call; a plain one without a coroutine and its task, which would be half of what it costs.
+    """A call; a plain one without a coroutine, a task and a future, which would be half of what it costs.
 
     Args:
         client: Makes it.
-        method, args, params, result_type, metadata, wait_for_ready, idempotent: As for `Client.call`.
+        request: What `Client.call` was given.
         timeout: Seconds from now, None for the client's own.
     """
 
-    __slots__ = (
-        "_args",
-        "_begun",
-        "_client",
-        "_deadline",
-        "_idempotent",
-        "_metadata",
-        "_method",
-        "_params",
-        "_result_type",
-        "_wait_for_ready",
-    )
+    __slots__ = ("_begun", "_client", "_deadline", "_request")
 
-    def __init__(
-        self,
-        client: LoopClient,
-        method: str,
-        args: tuple[Any, ...],
-        params: dict[str, Any] | None,
-        timeout: float | None,
-        result_type: Any,
-        metadata: Mapping[str, str] | None,
-        wait_for_ready: bool | None,
-        *,
-        idempotent: bool,
-    ) -> None:
+    def __init__(self, client: LoopClient, request: Request, timeout: float | None) -> None:
         super().__init__()
         self._client = client
-        self._method = method
-        self._args = args
-        self._params = params
+        self._request = request
         self._deadline = client.deadline_after(timeout)
-        self._result_type = result_type
-        self._metadata = metadata
-        self._wait_for_ready = wait_for_ready
-        self._idempotent = idempotent
-        self._begun: tuple[Connection, Pending] | None = None
+        self._begun: tuple[Connection, Pending[Any]] | None = None
 
     def coroutine(self) -> Coroutine[Any, Any, Any]:
         """The call where it is none of the plain ones."""
+        method, args, params, result_type, metadata, wait_for_ready, idempotent = self._request
         return self._client.call(
-            self._method,
-            *self._args,
-            params=self._params,
+            method,
+            *args,
+            params=params,
             timeout=self._deadline - _monotonic(),
-            result_type=self._result_type,
-            metadata=self._metadata,
-            wait_for_ready=self._wait_for_ready,
-            idempotent=self._idempotent,
+            result_type=result_type,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+            idempotent=idempotent,
         )
 
     def start(self, runner: Runner) -> None:
@@ -207,36 +191,40 @@ class Call(Work[Any]):
             return
         self._runner = runner
         try:
-            self._begun = begun = self._begin()
+            self._begun = self._begin()
         except Exception as error:
             self._error = error
             runner.finish(self)
             return
-        if begun is None:
+        if self._begun is None:
             super().start(runner)
-        else:
-            begun[1].future.add_done_callback(self._on_answer)
 
-    def _begin(self) -> tuple[Connection, Pending] | None:
-        values: Any = self._args
-        if self._params is not None:
-            if self._args:
-                return None  # `call` refuses both
-            values = self._params
-        return self._client.begin(self._method, values, self._deadline, self._result_type, self._metadata)
+    def _begin(self) -> tuple[Connection, Pending[Any]] | None:
+        method, values, params, result_type, metadata, _, _ = self._request
+        if params is None:
+            return self._client.begin(method, values, self._deadline, result_type, metadata, self)
+        if values:
+            return None  # `call` refuses both
+        return self._client.begin(method, params, self._deadline, result_type, metadata, self)
 
-    def _on_answer(self, future: asyncio.Future[Any]) -> None:
-        self._begun = None
-        error = future.exception()
-        if error is None:
-            self._result = future.result()
-        elif isinstance(error, NeverRan):
-            super().start(self._runner)
+    def done(self) -> bool:
+        """Whether nobody waits any more; as an `Answer`."""
+        return self.abandoned
+
+    def set_result(self, result: Any) -> None:
+        """The call went well; as an `Answer`."""
+        self._result = result
+        self._runner.finish(self)
+
+    def set_exception(self, exception: BaseException) -> None:
+        """The call failed, or never ran; as an `Answer`."""
+        if isinstance(exception, NeverRan):
+            # Not at once: whoever says so is in the middle of ending the connection.
+            self._runner.loop.call_soon(super().start, self._runner)
             return
-        else:
-            if isinstance(error, RpcError):
-                error.from_call = True
-            self._error = error
+        if isinstance(exception, RpcError):
+            exception.from_call = True
+        self._error = exception
         self._runner.finish(self)
 
     def withdraw(self) -> None:
@@ -244,5 +232,4 @@ class Call(Work[Any]):
         super().withdraw()
         if self._begun is not None:
             connection, pending = self._begun
-            pending.future.remove_done_callback(self._on_answer)
             connection.abandon(pending)
