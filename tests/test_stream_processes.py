@@ -159,6 +159,5 @@ async def test_a_thousand_streams_at_once_each_in_order_none_starved(processes: 
                         return
 
         await asyncio.gather(*map(read, range(1000)))
-        # Half of it, mostly: on a slow machine those that began first stay ahead for long.
-        assert min(progress) >= statistics.median(progress) / 4
+        assert min(progress) >= statistics.median(progress) / 2
         assert client.statistics().in_flight == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
-from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import Item, split
 from aiozpat.rpc.flows import Outbound
+from aiozpat.rpc.turns import Turns
 from tests.support import LOOPBACK, PATIENCE, until
 
 
@@ -532,7 +532,7 @@ class SendsAtOnce:
 
     def __init__(self) -> None:
         self.outbox = Outbox(2**20)
-        self.held: deque[Outbound] = deque()
+        self.turns = Turns(self.outbox)
         self.peer_buffer_bytes = 2**20
         self.values: Values | None = None
         self.sent: list[int] = []

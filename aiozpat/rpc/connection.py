@@ -13,7 +13,6 @@ import logging
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -71,10 +70,11 @@ from aiozpat.protocol.records import (
     split,
     split_timeless,
 )
-from aiozpat.rpc.flows import DecodesItems, Inbound, Outbound, release
+from aiozpat.rpc.flows import DecodesItems, Inbound, Outbound
 from aiozpat.rpc.pending import FAILURES, A, Decodes, NeverRan, Pending, Phase, StreamCall, failure
 from aiozpat.rpc.requests import check_buffers, checked, extracted, foreign, rich
 from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, stream_window_of, window_of
+from aiozpat.rpc.turns import Turns
 from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, SocketKind
 
 _log = logging.getLogger("aiozpat.client")
@@ -134,7 +134,7 @@ class Connection:
         self._last_id = 0
         self._token = 0
         self.peer_buffer_bytes = 0
-        self.held: deque[Outbound] = deque()  # streams that wait until less waits to be sent
+        self.turns = Turns(self.outbox)
         self._stream_credit = 0  # that each stream to the server begins with
         self._flushing = False
         self._blocked = False  # the socket took no more
@@ -324,8 +324,7 @@ class Connection:
         if not self.outbox.remove(key) and self.phase is not Phase.ENDED:
             self.outbox.control(encode((CANCEL, key)))
             self._later()
-        if self.held:
-            release(self)
+        self.turns.go_on()
 
     # Deadlines
 
@@ -387,8 +386,7 @@ class Connection:
                 self._blocked = True
                 break
             outbox.commit(len(header) + sum(map(len, buffers)))
-            if self.held:
-                release(self)
+            self.turns.go_on()
             if not outbox.pending:
                 break
 

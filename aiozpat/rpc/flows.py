@@ -12,12 +12,11 @@ from aiozpat.errors import DeadlineExceeded, InvalidArgument, ProtocolError, Res
 from aiozpat.protocol.flow import JOIN_BYTES, ReceiveFlow, SendFlow, credit_record
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import BUFFER_THRESHOLD, HEADER_LIMIT, Buffer, Item, array_length
+from aiozpat.rpc.turns import Turns
 
 T = TypeVar("T")
 
 _ITEM_BYTES = HEADER_LIMIT - JOIN_BYTES - 1024
-_TURNS = 8  # streams that go on at once; each makes a record, at least
-_HOLD = 1024 * 1024  # bytes that wait for one peer, past which no stream makes more for it
 
 
 class DecodesItems(Protocol):
@@ -31,7 +30,7 @@ class Link(Protocol):
     """What a stream knows of its session."""
 
     outbox: Outbox
-    held: deque[Outbound]  # wait for their turn, as too much waits in the outbox
+    turns: Turns
     peer_buffer_bytes: int
     values: Values | None  # of a codec that is not MessagePack
 
@@ -40,16 +39,6 @@ class Link(Protocol):
 
     def push(self) -> None:
         """Enough for a message was."""
-
-
-def release(link: Link) -> None:
-    """Something of what waited has left: some of the streams may go on, those first that have waited longest."""
-    if not link.held or link.outbox.nbytes > _HOLD:
-        return
-    for _ in range(min(_TURNS, len(link.held))):
-        link.held.popleft().take_turn()
-    if link.held:
-        asyncio.get_running_loop().call_soon(release, link)  # they may have nothing to send now
 
 
 class Outbound:
@@ -74,23 +63,27 @@ class Outbound:
     @property
     def ready(self) -> bool:
         """Whether an item may be made now: not before others that wait for their turn."""
-        link = self._link
-        return self.flow.room and link.outbox.nbytes <= _HOLD and (not link.held or self._turn)
+        turns = self._link.turns
+        return self.flow.room and turns.room and (not turns.waiting or self._turn)
 
     async def wait(self) -> None:
         """Wait until an item may be made, or the call is over."""
-        while not self.ready and not self.flow.ended:
-            if self._waiter is not None:
-                raise UsageError(f"{self._what}: another task sends on this stream already")
-            if self.flow.room and self not in self._link.held:
-                self._link.held.append(self)
-            self._turn = False
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
+        if self._waiter is not None:
+            raise UsageError(f"{self._what}: another task sends on this stream already")
+        turns = self._link.turns
+        try:
+            while not self.ready and not self.flow.ended:
+                if self.flow.room:
+                    turns.enter(self)
+                else:
+                    turns.leave(self)  # what a record's bytes cost shows when it is made
+                self._turn = False
+                self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
-            finally:
-                self._waiter = None
-        self._turn = False
+        finally:
+            self._waiter = None
+            self._turn = False
+            turns.leave(self)
 
     def put(self, value: Any) -> bool:
         """Encode an item and queue it, nothing if the call is over; whether another one may be made now.

@@ -37,7 +37,6 @@ from aiozpat.protocol.records import (
     split_timeless,
 )
 from aiozpat.rpc.executor import FLUSH_AT, Executor
-from aiozpat.rpc.flows import release
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.session import Session
 from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, window_of
@@ -368,8 +367,7 @@ class Listener:
             outbox.commit(len(header) + sum(map(len, buffers)))
             if outbox.taken:
                 session.stuck_since = None
-            if session.held:
-                release(session)
+            session.turns.go_on()
             if not outbox.pending:
                 return
         self._next_turn.append(session)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from aiozpat.codec import Values
 from aiozpat.protocol.liveness import Liveness
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.rpc.current import Job
-from aiozpat.rpc.flows import Outbound
+from aiozpat.rpc.turns import Turns
 
 if TYPE_CHECKING:
     from aiozpat.rpc.listener import Listener
@@ -24,7 +23,6 @@ class Session:
         "dirty",
         "ending",
         "fd",
-        "held",
         "identity",
         "label",
         "last_key",
@@ -33,6 +31,7 @@ class Session:
         "outbox",
         "peer_buffer_bytes",
         "stuck_since",
+        "turns",
         "values",
     )
 
@@ -56,7 +55,7 @@ class Session:
         self.peer_buffer_bytes = peer_buffer_bytes
         self.values = values  # of a codec that is not MessagePack
         self.calls: dict[int, Job] = {}
-        self.held: deque[Outbound] = deque()  # streams that wait until less waits to be sent
+        self.turns = Turns(outbox)
         self.last_key = 0  # of calls that want no answer, counted downwards
         self.dirty = False  # among those to be flushed
         self.blocked = False  # the socket took no more for it
