@@ -280,7 +280,7 @@ async def test_a_stream_to_a_method_without_is_refused_with_what_follows(
         assert (await peer.record(ERROR, RESET))[:4] == [ERROR, 1, 0, errors.StatusCode.UNIMPLEMENTED]
         assert (await peer.record(ERROR, RESET))[:4] == [ERROR, 2, 0, errors.StatusCode.UNIMPLEMENTED]
         assert await peer.record(REPLY, RESET) == [REPLY, 3, 0, 3]
-        assert server.statistics().notices == {"late item": 2}
+        assert server.statistics().notices == {"bad request": 2, "late item": 2}
 
 
 async def test_an_item_of_another_type_fails_its_call_alone(streams: Streams) -> None:

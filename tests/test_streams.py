@@ -7,13 +7,13 @@ import gc
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_type
 
 import msgspec
 import pytest
 
 import aiozpat
-from aiozpat import Client, Limits, Server, errors
+from aiozpat import Client, Conversation, Limits, Server, errors
 from aiozpat.codec import Values
 from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.outbox import Outbox
@@ -419,6 +419,7 @@ async def test_a_handler_that_does_not_read_stops_the_client(streams: Streams) -
 async def test_a_conversation_goes_back_and_forth(streams: Streams) -> None:
     async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
         async with client.open("s.echo", "re: ", item_type=str) as talk:
+            assert_type(talk, Conversation[str, Any])
             for number in range(50):
                 await talk.send(number)
                 assert await anext(talk) == f"re: {number}"
@@ -434,6 +435,7 @@ async def test_a_conversation_goes_back_and_forth(streams: Streams) -> None:
 async def test_sending_says_how_the_call_has_ended(streams: Streams) -> None:
     async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
         async with client.open("s.first", result_type=int) as talk:
+            assert_type(talk, Conversation[Any, int])
             await talk.send(7)
             assert await talk.result() == 7
             with pytest.raises(errors.Closed, match="has ended"):

@@ -33,7 +33,7 @@ class ServerStatistics:
         queued: Calls that wait for a place, for the server's limit or a method's.
         waiting_bytes: Bytes of replies that wait to be sent.
         methods: By full name.
-        notices: What went wrong, counted by kind: `refused`, `not azp`, `slow peer dropped`, ...
+        notices: What went wrong, counted by kind: `refused`, `bad request`, `not azp`, `slow peer dropped`, ...
     """
 
     sessions: int

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from threading import get_ident
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from aiozpat.codec import Codec, Decoder, ForeignDecoder, ForeignItemDecoder, ItemDecoder, Values
 from aiozpat.errors import Closed, DeadlineExceeded, InvalidArgument, RpcError, UsageError
@@ -27,6 +27,7 @@ from aiozpat.rpc.flows import DecodesItems
 from aiozpat.rpc.hedge import race
 from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, chain
 from aiozpat.rpc.introspection import Information
+from aiozpat.rpc.options import CallOptions, StreamOptions
 from aiozpat.rpc.pending import Decodes, NeverRan
 from aiozpat.rpc.pool import Pool
 from aiozpat.rpc.retry import Attempts, Budget, Retry
@@ -205,7 +206,7 @@ class Client:
                 self._ended.set()
 
     async def ready(self, timeout: float | None = None) -> None:
-        """Wait for a connection.
+        """Wait for a connection, to one of the servers where there are several.
 
         Args:
             timeout: Seconds to wait; the client's own by default.
@@ -234,32 +235,10 @@ class Client:
     # Calls
 
     @overload
-    async def call(
-        self,
-        method: str,
-        /,
-        *args: Any,
-        params: Mapping[str, Any] | None = ...,
-        timeout: float | None = ...,
-        result_type: type[T],
-        metadata: Mapping[str, str] | None = ...,
-        wait_for_ready: bool | None = ...,
-        idempotent: bool = ...,
-    ) -> T: ...
+    async def call(self, method: str, /, *args: Any, result_type: type[T], **options: Unpack[CallOptions]) -> T: ...
 
     @overload
-    async def call(
-        self,
-        method: str,
-        /,
-        *args: Any,
-        params: Mapping[str, Any] | None = ...,
-        timeout: float | None = ...,
-        result_type: Any = ...,
-        metadata: Mapping[str, str] | None = ...,
-        wait_for_ready: bool | None = ...,
-        idempotent: bool = ...,
-    ) -> Any: ...
+    async def call(self, method: str, /, *args: Any, result_type: Any = ..., **options: Unpack[CallOptions]) -> Any: ...
 
     async def call(
         self,
@@ -370,33 +349,11 @@ class Client:
             raise
 
     @overload
-    def stream(
-        self,
-        method: str,
-        /,
-        *args: Any,
-        params: Mapping[str, Any] | None = ...,
-        timeout: float | None = ...,
-        idle_timeout: float | None = ...,
-        window: int = ...,
-        item_type: type[T],
-        metadata: Mapping[str, str] | None = ...,
-        wait_for_ready: bool | None = ...,
-    ) -> Stream[T]: ...
+    def stream(self, method: str, /, *args: Any, item_type: type[T], **options: Unpack[StreamOptions]) -> Stream[T]: ...
 
     @overload
     def stream(
-        self,
-        method: str,
-        /,
-        *args: Any,
-        params: Mapping[str, Any] | None = ...,
-        timeout: float | None = ...,
-        idle_timeout: float | None = ...,
-        window: int = ...,
-        item_type: Any = ...,
-        metadata: Mapping[str, str] | None = ...,
-        wait_for_ready: bool | None = ...,
+        self, method: str, /, *args: Any, item_type: Any = ..., **options: Unpack[StreamOptions]
     ) -> Stream[Any]: ...
 
     def stream(
@@ -447,6 +404,21 @@ class Client:
             wait_for_ready=wait_for_ready,
         )
         return Stream(self._pool, opened)
+
+    @overload
+    def open(
+        self, method: str, /, *args: Any, item_type: type[T], **options: Unpack[StreamOptions]
+    ) -> Conversation[T, Any]: ...
+
+    @overload
+    def open(
+        self, method: str, /, *args: Any, result_type: type[T], **options: Unpack[StreamOptions]
+    ) -> Conversation[Any, T]: ...
+
+    @overload
+    def open(
+        self, method: str, /, *args: Any, item_type: Any = ..., result_type: Any = ..., **options: Unpack[StreamOptions]
+    ) -> Conversation[Any, Any]: ...
 
     def open(
         self,
@@ -640,7 +612,8 @@ class Client:
 
         Returns:
             The stub. Its methods raise what `call` and `stream` raise. A stream opens at its first item, and ends
-            when it is used up, dropped, or closed by `aclose`.
+            when it is used up, dropped, or closed by `aclose`. (For type checkers it has that, and fits
+            `contextlib.aclosing`, where the interface says `AsyncGenerator[T, None]` instead of `AsyncIterator[T]`.)
 
         Raises:
             UsageError: It is a Protocol or an abstract class, or an annotation is missing.

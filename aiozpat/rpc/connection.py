@@ -1,9 +1,6 @@
-"""One session of a client: one DEALER socket from its hello to its end, and the calls that travel by it.
+"""The calls that travel by one session of a client: how they leave, what comes back, and what ends them.
 
-libzmq would reconnect a socket silently and replay what it holds to a server that knows nothing of it. So a socket
-lives for one connection only, and nothing is sent before that stands: when it breaks, or the server falls silent, the
-socket is closed, what is in flight ends with `Unavailable`, and what never left may go by the next session. (Should
-libzmq be faster, the server resets the unknown session and runs nothing of it.)
+When the session breaks, what is in flight ends with `Unavailable`, and what never left may go by the next one.
 """
 
 from __future__ import annotations
@@ -11,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import copy_context
 from functools import partial
 from typing import Any, NoReturn
 
@@ -30,52 +25,33 @@ from aiozpat.errors import (
     ResourceExhausted,
     RpcError,
     StatusCode,
-    Unavailable,
-    Unimplemented,
     rpc_error,
 )
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.flow import SendFlow
-from aiozpat.protocol.liveness import Liveness, Verdict
-from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import (
-    BUFFER_LIMIT,
-    BYE,
     CANCEL,
-    CODEC,
     END,
     HEADER_LIMIT,
-    PING,
     REQUEST,
-    Ack,
     Buffer,
-    Bye,
     Credit,
     End,
     Error,
-    Goaway,
-    Hello,
     Item,
     Opening,
-    Ping,
-    Pong,
     Record,
     Refused,
     Reply,
-    Reset,
-    UnknownVersion,
     encode,
-    join,
-    split,
-    split_timeless,
 )
+from aiozpat.rpc.client_link import ClientLink
 from aiozpat.rpc.flows import DecodesItems, Inbound, Outbound
-from aiozpat.rpc.pending import FAILURES, A, Decodes, NeverRan, Pending, Phase, StreamCall, failure
+from aiozpat.rpc.pending import A, Decodes, NeverRan, Pending, Phase, StreamCall
 from aiozpat.rpc.requests import check_buffers, checked, extracted, foreign, rich
-from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, stream_window_of, window_of
-from aiozpat.rpc.turns import Turns
-from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, SocketKind
+from aiozpat.rpc.settings import LinkSettings
+from aiozpat.transport import Context
 
 _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
@@ -87,8 +63,8 @@ _LONGEST = 86_400 * 20.0  # seconds; more is not sent
 _any = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
-class Connection:
-    """One session.
+class Connection(ClientLink):
+    """One session, and the calls that travel by it.
 
     Args:
         context: Whose loop and sockets.
@@ -113,52 +89,17 @@ class Connection:
         notices: Notices,
         on_phase: Callable[[Connection], None],
     ) -> None:
-        self.endpoint = endpoint
-        self.phase = Phase.CONNECTING
+        super().__init__(context, endpoint, settings, values, notices)
         self.announced = False  # to whom it may concern that it takes calls
-        self.suspect = False  # the server is late with its pongs: calls better go elsewhere, if there is an elsewhere
-        self.reason: RpcError = Unavailable(f"not connected to {endpoint} yet")
         self.calls: dict[int, Pending[Any]] = {}
-        self.outbox = Outbox(settings.window_bytes)
-        self._loop = asyncio.get_running_loop()
-        self._variables = copy_context()  # not those of whichever task calls first
         self.create_future = self._loop.create_future
         self._call_soon = self._loop.call_soon
-        self._settings = settings
         self._max_calls = max_calls
         self._backlog_bytes = backlog_bytes
-        self.values = values
-        self._notices = notices
-        self._on_phase = on_phase
-        self._session = os.urandom(16)
+        self._tell_phase = on_phase
         self._last_id = 0
-        self._token = 0
-        self.peer_buffer_bytes = 0
-        self.turns = Turns(self.outbox)
-        self._stream_credit = 0  # that each stream to the server begins with
-        self._flushing = False
-        self._blocked = False  # the socket took no more
-        self._goodbye: asyncio.Future[None] | None = None
         self._next_scan = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._liveness = Liveness(settings.heartbeat, MISSES, _monotonic())
-        self.socket = Socket(
-            context,
-            SocketKind.DEALER,
-            settings.options,
-            on_readable=self._on_readable,
-            on_writable=self._on_writable,
-            max_frames=1 + BUFFER_LIMIT,
-            on_event=self._on_event,
-        )
-        self._ticker: asyncio.TimerHandle | None = None
-        try:
-            self.socket.connect(endpoint)
-        except BaseException:
-            self.socket.detach(0)
-            raise
-        if endpoint.startswith("inproc://"):  # it has no handshake, and no events
-            self._loop.call_soon(self._greet)
 
     # Calls
 
@@ -353,89 +294,7 @@ class Connection:
         if not call.future.done():
             call.future.set_exception(error)
 
-    # What leaves
-
-    def post(self) -> None:
-        """Something was put into the outbox: send it in a moment, with what else there is by then."""
-        self._later()
-
-    def push(self) -> None:
-        """Enough for a message was: send it now."""
-        self._later()  # which also looks at EVENTS
-        self._send()
-
-    def _later(self) -> None:
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush, context=self._variables)
-
-    def _flush(self) -> None:
-        """Send what the server's window and the socket allow; an ack or room for more brings us back."""
-        self._flushing = False
-        self._send()
-        if not self.socket.closed:
-            self.socket.settle()
-
-    def _send(self) -> None:
-        socket, outbox = self.socket, self.outbox
-        if socket.closed or self._blocked or self.phase is Phase.CONNECTING:
-            return
-        while (message := outbox.peek()) is not None:
-            header, buffers = message
-            if not (socket.send_frames((header, *buffers)) if buffers else socket.send(header)):
-                self._blocked = True
-                break
-            outbox.commit(len(header) + sum(map(len, buffers)))
-            self.turns.go_on()
-            if not outbox.pending:
-                break
-
-    def _on_writable(self) -> None:
-        self._blocked = False
-        self._flush()
-
     # What arrives
-
-    def _on_readable(self) -> None:
-        frames = self.socket.receive()
-        if frames is None:
-            return
-        buffers: Sequence[memoryview] = ()
-        nbytes = len(frames[0])
-        if len(frames) > 1:
-            if len(frames) > 1 + BUFFER_LIMIT:
-                self.end(Unavailable(f"{self.endpoint} sent a message of more than {BUFFER_LIMIT} buffers"))
-                return
-            buffers = [memoryview(frame).toreadonly() for frame in frames[1:]]
-            nbytes += sum(map(len, buffers))
-        self._liveness.heard = _monotonic()
-        outbox = self.outbox
-        outbox.received += nbytes
-        if outbox.received >= outbox.ack_at:
-            outbox.acknowledge()
-        header = memoryview(frames[0])
-        try:
-            self._on_records(split(header), buffers)
-        except UnknownVersion as error:
-            self._on_unknown_version(header, error)
-            return
-        except ProtocolError as error:
-            self._notices.note("protocol error", f"{self.endpoint}: {error}")
-            self.end(Unavailable(f"{self.endpoint} does not speak AZP/1 as this client does: {error}"))
-            return
-        if outbox.pending:
-            self._later()
-
-    def _on_unknown_version(self, header: memoryview, error: UnknownVersion) -> None:
-        """A server of another version can still say so: a reset never changes."""
-        try:
-            record = split_timeless(header)
-        except ProtocolError:
-            record = None
-        if isinstance(record, Reset):
-            self._on_reset(record)
-        else:
-            self.end(Unimplemented(f"{self.endpoint}: {error}"))
 
     def _on_records(self, records: list[Record], buffers: Sequence[memoryview]) -> None:
         calls = self.calls
@@ -477,7 +336,7 @@ class Connection:
         else:
             call.inbound.feed(record, buffers)
 
-    def _on_end(self, record: End) -> None:
+    def _on_end_of_items(self, record: End) -> None:
         call = self.calls.pop(record.id, None)
         if call is not None and not call.future.done():
             call.future.set_result(None)
@@ -493,33 +352,15 @@ class Connection:
     def _on_other(self, record: Record) -> None:
         kind = type(record)
         if isinstance(record, End):
-            self._on_end(record)
+            self._on_end_of_items(record)
         elif isinstance(record, Credit):
             self._on_credit(record)
         elif kind is Error:
             self._on_error(record)  # type: ignore[arg-type]  # `kind is` narrows for us, not for mypy
         elif kind is Refused:
             self._on_refused(record)  # type: ignore[arg-type]  # as above
-        elif isinstance(record, Ping):
-            self.outbox.pong(record.token)
-        elif isinstance(record, Ack):
-            self.outbox.on_ack(record.received)
-        elif isinstance(record, Hello):
-            self._on_hello(record)
-        elif isinstance(record, Reset):
-            self._on_reset(record)
-        elif isinstance(record, Goaway):
-            self._drain_away(Unavailable(f"{self.endpoint}: {record.reason}"))
-        elif isinstance(record, Bye):
-            self._on_bye(record)
-        elif not isinstance(record, Pong):
-            raise ProtocolError(f"a server does not send a {kind.__name__.lower()}")
-
-    def _drain_away(self, reason: RpcError) -> None:
-        """The server takes no new calls in this session."""
-        if self.phase is Phase.READY:
-            self.reason = reason
-            self._enter(Phase.DRAINING)
+        else:
+            super()._on_other(record)
 
     def _on_error(self, record: Error) -> None:
         call = self.calls.pop(record.id, None)
@@ -538,82 +379,15 @@ class Connection:
         else:
             self._settle_call(call, error)
 
-    def _on_hello(self, hello: Hello) -> None:
-        if self.phase is not Phase.CONNECTING or hello.session != self._session:
-            return
-        self.outbox.resize(window_of(hello.limits, self._settings.window_bytes))
-        self.peer_buffer_bytes = buffer_of(hello.limits)
-        self._stream_credit = stream_window_of(hello.limits)
-        self._enter(Phase.READY)
-
-    def _on_reset(self, reset: Reset) -> None:
-        error = rpc_error(reset.code, f"{self.endpoint} turned this session away: {reset.reason}")
-        self._notices.note("reset by the server", error.message)
-        self.end(error)
-
-    def _on_bye(self, bye: Bye) -> None:
-        if self._goodbye is not None:
-            self.end(Unavailable("this client was closed"))
-            return
-        self.outbox.control(encode((BYE, "")))
-        self._flush()
-        self.end(Unavailable(f"{self.endpoint}: {bye.reason}"))
-
     # The session's life
 
-    def _on_event(self, event: MonitorEvent) -> None:
-        kind = event.kind
-        if kind is MonitorEventKind.HANDSHAKE_SUCCEEDED:
-            self._greet()
-        elif kind is MonitorEventKind.DISCONNECTED and not self.socket.closed:
-            self.socket.drain()
-            self.end(Unavailable(f"the connection to {self.endpoint} broke"))
-        elif kind in FAILURES and self.phase is Phase.CONNECTING:
-            self.reason = Unavailable(f"can't connect to {self.endpoint}: {failure(event)}")
+    def _on_phase(self) -> None:
+        self._tell_phase(self)
 
-    def _greet(self) -> None:
-        """The connection stands: say hello."""
-        if self.phase is not Phase.CONNECTING:
-            return
-        self._liveness = Liveness(self._settings.heartbeat, MISSES, _monotonic())
-        hello = join([self._settings.hello(self._session, CODEC if self.values is None else self.values.name)])
-        if not self.socket.send(hello):
-            self.end(Unavailable(f"{self.endpoint} closed the connection at once"))
-            return
-        self.outbox.sent += len(hello)
-        self._tick()
-
-    def _tick(self) -> None:
-        if self.socket.closed:
-            return
-        self._ticker = self._loop.call_later(self._settings.heartbeat / 2, self._tick)
-        self.socket.drain()
-        verdict = self._liveness.tick(_monotonic())
-        if verdict is Verdict.DEAD:
-            self._notices.note("server lost", f"{self.endpoint}: no word for {MISSES} heartbeats")
-            self.end(Unavailable(f"{self.endpoint} has not said a word for {MISSES} heartbeats"))
-            return
-        late = self._liveness.late(_monotonic())
-        if late is not self.suspect:
-            self.suspect = late
-            self._on_phase(self)
-        if verdict is Verdict.PING and self.phase is not Phase.CONNECTING:
-            self._token += 1
-            self.outbox.control(encode((PING, self._token)))
-        self._flush()
-
-    def _enter(self, phase: Phase) -> None:
-        self.phase = phase
-        self._on_phase(self)
-
-    def end(self, reason: RpcError) -> None:
-        """End the session: what is in flight is `reason`, what never left may go elsewhere."""
-        if self.phase is Phase.ENDED:
-            return
-        self.reason = reason
-        for timer in (self._timer, self._ticker):
-            if timer is not None:
-                timer.cancel()
+    def _on_end(self, reason: RpcError) -> None:
+        """What is in flight is `reason`, what never left may go elsewhere."""
+        if self._timer is not None:
+            self._timer.cancel()
         never_left = self.outbox.entries
         lost = 0
         for key, call in self.calls.items():
@@ -625,27 +399,6 @@ class Connection:
         if lost:
             self._notices.note("calls lost", f"{lost} in flight when {reason.message}")
         self.calls.clear()
-        if self._goodbye is not None and not self._goodbye.done():
-            self._goodbye.set_result(None)
-        self.socket.detach(0)
-        self._enter(Phase.ENDED)
-
-    async def leave(self, timeout: float) -> None:
-        """Say goodbye, and wait for the server's, so that everything sent before has been read.
-
-        Args:
-            timeout: Seconds to wait for it at most.
-        """
-        if self.phase in (Phase.READY, Phase.DRAINING):
-            self._goodbye = self._loop.create_future()
-            deadline = _monotonic() + timeout
-            while self.outbox.waiting and not self._goodbye.done() and _monotonic() < deadline:
-                self._flush()
-                await asyncio.wait({self._goodbye}, timeout=0.01)
-            self.outbox.control(encode((BYE, "")))
-            self._flush()
-            await asyncio.wait({self._goodbye}, timeout=max(0.0, deadline - _monotonic()))
-        self.end(Unavailable("this client was closed"))
 
 
 def _details(raw: msgspec.Raw) -> dict[str, Any]:

@@ -234,7 +234,7 @@ class Executor:
             if route.streams or request.opening is not None:
                 attach(job, request.opening, self._limits.stream_window)
         except RpcError as error:
-            self._answers.error(session, key, error)
+            self._reject(session, key, error)
             return
         self._queue(job)
 
@@ -242,11 +242,16 @@ class Executor:
         if self.refusing is not None:
             self._answers.refusal(session, key, StatusCode.UNAVAILABLE, self.refusing)
         elif method not in self.routes:
-            self._answers.error(session, key, unimplemented(method, self.routes))
+            self._reject(session, key, unimplemented(method, self.routes))
         else:
             limit = self._limits.max_calls_per_peer
             text = f"{limit} calls of this client are in flight (max_calls_per_peer)"
             self._answers.refusal(session, key, StatusCode.RESOURCE_EXHAUSTED, text)
+
+    def _reject(self, session: Session, key: int, error: RpcError) -> None:
+        """Answer a call that no handler could have taken."""
+        self._notices.note("bad request", f"{session.label}: {error.message}")
+        self._answers.error(session, key, error)
 
     def _queue(self, job: Job) -> None:
         """Admit a call where there is a method's limit, or where the server's is reached."""

@@ -6,12 +6,13 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from aiozpat.codec import Codec
 from aiozpat.errors import UsageError
 from aiozpat.observability.statistics import ClientStatistics
 from aiozpat.rpc.interceptors import ClientInterceptor
+from aiozpat.rpc.options import CallOptions, StreamOptions
 from aiozpat.rpc.retry import Retry
 from aiozpat.rpc.states import ClientState
 from aiozpat.sync.background import Lease, check_thread
@@ -159,7 +160,7 @@ class Client:
             await self._client.close()
 
     def ready(self, timeout: float | None = None) -> None:
-        """Wait for a connection.
+        """Wait for a connection, to one of the servers where there are several.
 
         Args:
             timeout: Seconds to wait; the client's own by default.
@@ -174,32 +175,10 @@ class Client:
     # Calls
 
     @overload
-    def call(
-        self,
-        method: str,
-        /,
-        *args: Any,
-        params: Mapping[str, Any] | None = ...,
-        timeout: float | None = ...,
-        result_type: type[T],
-        metadata: Mapping[str, str] | None = ...,
-        wait_for_ready: bool | None = ...,
-        idempotent: bool = ...,
-    ) -> T: ...
+    def call(self, method: str, /, *args: Any, result_type: type[T], **options: Unpack[CallOptions]) -> T: ...
 
     @overload
-    def call(
-        self,
-        method: str,
-        /,
-        *args: Any,
-        params: Mapping[str, Any] | None = ...,
-        timeout: float | None = ...,
-        result_type: Any = ...,
-        metadata: Mapping[str, str] | None = ...,
-        wait_for_ready: bool | None = ...,
-        idempotent: bool = ...,
-    ) -> Any: ...
+    def call(self, method: str, /, *args: Any, result_type: Any = ..., **options: Unpack[CallOptions]) -> Any: ...
 
     def call(
         self,
@@ -282,6 +261,14 @@ class Client:
             )
         )
 
+    @overload
+    def stream(self, method: str, /, *args: Any, item_type: type[T], **options: Unpack[StreamOptions]) -> Stream[T]: ...
+
+    @overload
+    def stream(
+        self, method: str, /, *args: Any, item_type: Any = ..., **options: Unpack[StreamOptions]
+    ) -> Stream[Any]: ...
+
     def stream(
         self,
         method: str,
@@ -335,6 +322,21 @@ class Client:
                 wait_for_ready=wait_for_ready,
             ),
         )
+
+    @overload
+    def open(
+        self, method: str, /, *args: Any, item_type: type[T], **options: Unpack[StreamOptions]
+    ) -> Conversation[T, Any]: ...
+
+    @overload
+    def open(
+        self, method: str, /, *args: Any, result_type: type[T], **options: Unpack[StreamOptions]
+    ) -> Conversation[Any, T]: ...
+
+    @overload
+    def open(
+        self, method: str, /, *args: Any, item_type: Any = ..., result_type: Any = ..., **options: Unpack[StreamOptions]
+    ) -> Conversation[Any, Any]: ...
 
     def open(
         self,
