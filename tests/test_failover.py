@@ -271,7 +271,7 @@ async def test_the_budget_bounds_retries() -> None:
     refused = errors.Unavailable("no")
     refused.refused = True
     none = Budget(Retry(burst=0))
-    assert not await Attempts(none, 0, idempotent=False, deadline=1e99).after(refused)
+    assert not await Attempts(none, idempotent=False, deadline=1e99).after(refused, 0)
 
 
 def test_pauses_grow_and_are_random() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -50,8 +51,11 @@ class JSON:
     natives: ClassVar[tuple[type, ...]] = ()
 
     def encode(self, value: Any) -> bytes:
-        """The bytes of a value."""
-        return msgspec.json.encode(value)
+        """The bytes of a value; raises ValueError for NaN and infinity, which JSON has not."""
+        data = msgspec.json.encode(value)
+        if b"null" in data:  # what they become, silently
+            _check_finite(value)
+        return data
 
     def decode(self, data: bytes) -> Any:
         """The value of bytes."""
@@ -66,6 +70,8 @@ class Values:
     """
 
     def __init__(self, codec: Codec) -> None:
+        if isinstance(codec, type) or not all(hasattr(codec, one) for one in ("name", "natives", "encode", "decode")):
+            raise TypeError(f"a codec is an object such as aiozpat.JSON(); got {codec!r}")
         self.name = codec.name
         self._codec = codec
 
@@ -100,9 +106,21 @@ class Values:
         return msgspec.convert(value, wanted, builtin_types=natives, str_keys=True, dec_hook=self._restore)
 
     def _restore(self, kind: Any, value: Any) -> Any:
-        if isinstance(value, list) and len(value) == 3 and isinstance(value[2], str):
+        if hooks.is_array(kind) and isinstance(value, list) and len(value) == 3 and isinstance(value[2], str):
             value = [*value[:2], base64.b64decode(value[2])]  # an array's bytes
         return hooks.restored(kind, value)
+
+
+def _check_finite(value: Any) -> None:
+    rest = [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, float) and not math.isfinite(one):
+            raise ValueError(f"JSON has no {one!r}")
+        if isinstance(one, dict):
+            rest += one.values()
+        elif isinstance(one, (list, tuple)):
+            rest += one
 
 
 class ForeignDecoder:

@@ -39,7 +39,8 @@ def simplified(value: Any, place: Callable[[Buffer], Any]) -> Any:
     try:
         view = memoryview(value)
     except TypeError:
-        raise NotImplementedError(f"objects of type {type(value).__name__} can't be encoded") from None
+        streams = "; a stream is sent by an async iterator" if isinstance(value, Iterator) else ""
+        raise NotImplementedError(f"objects of type {type(value).__name__} can't be encoded{streams}") from None
     return place(view.cast("B") if view.c_contiguous else memoryview(bytes(view)))
 
 
@@ -63,7 +64,7 @@ def restored(kind: Any, value: Any) -> Any:
         return value
     if _is_model(kind):
         return kind.model_validate(value)
-    if _is_array(kind):
+    if is_array(kind):
         return _restored_array(kind, value)
     raise NotImplementedError(f"{kind!r} can't be decoded")
 
@@ -103,7 +104,7 @@ def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_validate")
 
 
-def _is_array(kind: Any) -> bool:
+def is_array(kind: Any) -> bool:
     numpy = sys.modules.get("numpy")
     return numpy is not None and (get_origin(kind) or kind) is numpy.ndarray
 
@@ -115,7 +116,7 @@ def check(wanted: Any) -> None:
         TypeError: It can't; the message names what.
     """
     for kind in _custom(msgspec.inspect.type_info(wanted), set()):
-        if kind is not object and not _is_model(kind) and not _is_array(kind):
+        if kind is not object and not _is_model(kind) and not is_array(kind):
             raise TypeError(f"{kind!r} is no type that can travel: use builtins, dataclasses, msgspec Structs, ...")
 
 

@@ -26,16 +26,16 @@ class Notices:
         self._counts: Counter[str] = Counter()
         self._logged: dict[str, tuple[float, int]] = {}
 
-    def note(self, kind: str, detail: str) -> None:
-        """Count one of a kind, and log it unless one of its kind was logged just now."""
-        self._counts[kind] += 1
+    def note(self, kind: str, detail: str, number: int = 1) -> None:
+        """Count so many of a kind, and log it unless one of its kind was logged just now."""
+        self._counts[kind] += number
         count = self._counts[kind]
         now = time.monotonic()
         last, logged = self._logged.get(kind, (-_PAUSE, 0))
         if now - last < _PAUSE:
             return
         self._logged[kind] = (now, count)
-        more = count - logged - 1
+        more = count - logged - number
         self._logger.warning(
             "%s: %s%s", kind, printable(detail), f" (and {more} more since the last line)" if more else ""
         )

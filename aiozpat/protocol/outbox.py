@@ -29,6 +29,7 @@ class Outbox:
     Attributes:
         entries: What waits, by key, in order.
         nbytes: Its size.
+        nbytes_apart: The part of it in records that bring buffers.
         taken: How many entries the message has that was peeked at last.
     """
 
@@ -43,6 +44,7 @@ class Outbox:
         "acked",
         "entries",
         "nbytes",
+        "nbytes_apart",
         "received",
         "sent",
         "taken",
@@ -53,6 +55,7 @@ class Outbox:
         self.window = window
         self.entries: dict[int, Entry] = {}
         self.nbytes = 0
+        self.nbytes_apart = 0
         self.sent = 0
         self.acked = 0
         self.received = 0
@@ -85,9 +88,16 @@ class Outbox:
 
     def add_large(self, key: int, record: bytes, buffers: Sequence[Buffer]) -> None:
         """Queue one record that brings buffer frames; it travels in a message of its own."""
-        self.entries[key] = (record, buffers)
-        self.nbytes += _size((record, buffers))
+        self.entries[key] = entry = (record, buffers)
+        size = _size(entry)
+        self.nbytes += size
+        self.nbytes_apart += size
         self._large += 1
+
+    @staticmethod
+    def of_call(key: int) -> bool:
+        """Whether the record with this key is a call or its answer, not one that was appended."""
+        return key <= _OWN_KEYS
 
     def append(self, record: bytes, buffers: Sequence[Buffer] = ()) -> None:
         """Queue one record that is never taken back, behind all there is."""
@@ -199,19 +209,21 @@ class Outbox:
             return
         if self.taken == len(self.entries):
             self.entries = {}
-            self.nbytes = 0
+            self.nbytes = self.nbytes_apart = 0
             self._large = 0
             return
         for key in list(islice(self.entries, self.taken)):
             self._forget(self.entries.pop(key))
 
     def _forget(self, entry: Entry) -> None:
-        self.nbytes -= _size(entry)
+        size = _size(entry)
+        self.nbytes -= size
         if isinstance(entry, tuple):
+            self.nbytes_apart -= size
             self._large -= 1
 
 
 def _size(entry: Entry) -> int:
     if isinstance(entry, tuple):
-        return len(entry[0]) + sum(len(buffer) for buffer in entry[1])
+        return len(entry[0]) + sum(map(len, entry[1]))
     return len(entry)

@@ -14,6 +14,7 @@ from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, extract, is_large, pack_r
 from aiozpat.errors import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, RpcError, StatusCode
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.records import REFUSED, REPLY, Buffer, encode
+from aiozpat.rpc.buffers import check_buffers
 from aiozpat.rpc.current import Job
 from aiozpat.rpc.failures import RECORD_BYTES, error_record, internal
 from aiozpat.rpc.session import Session
@@ -70,9 +71,7 @@ class Answers:
     def _apart(self, job: Job, record: bytes, buffers: list[Buffer]) -> None:
         """Answer with a record that refers to buffers."""
         session = job.session
-        nbytes = max(map(len, buffers))
-        if nbytes > session.peer_buffer_bytes:
-            raise ResourceExhausted(f"a result of {nbytes} bytes; the client takes up to {session.peer_buffer_bytes}")
+        check_buffers(f"the result of {job.route.name}", len(record), buffers, session.peer_buffer_bytes)
         session.outbox.add_large(job.key, record, buffers)
         self._post(session)
 

@@ -54,10 +54,19 @@ class Callables:
 
     async def stream(self, call: Callable[..., AsyncIterator[Any]], args: tuple[Any, ...], outbound: Outbound) -> None:
         """Run a method that streams, and send what it yields."""
-        if self._interceptors:
-            await self._intercept(lambda: pump(call(*args), outbound))
-        else:
+        if not self._interceptors:
             await pump(call(*args), outbound)
+            return
+        proceeded = False
+
+        async def send() -> None:
+            nonlocal proceeded
+            proceeded = True
+            await pump(call(*args), outbound)
+
+        await self._intercept(send)
+        if not proceeded:
+            raise UsageError("an interceptor returned without having awaited proceed(); a stream has no other result")
 
     async def _intercept(self, last: Proceed) -> Any:
         """Run a call through the interceptors; what they raise before it proceeds, they refuse."""

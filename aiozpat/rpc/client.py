@@ -9,6 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from functools import partial
 from threading import get_ident
 from types import MappingProxyType, TracebackType
@@ -25,13 +26,13 @@ from aiozpat.rpc.current import current_job
 from aiozpat.rpc.decoders import Decoders
 from aiozpat.rpc.flows import DecodesItems
 from aiozpat.rpc.hedge import race
-from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, chain
+from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, chain, checked
 from aiozpat.rpc.introspection import Information
 from aiozpat.rpc.options import CallOptions, StreamOptions
 from aiozpat.rpc.pending import Decodes, NeverRan
 from aiozpat.rpc.pool import Pool
 from aiozpat.rpc.retry import Attempts, Budget, Retry
-from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, process_name
+from aiozpat.rpc.settings import LinkSettings, options_of, process_name
 from aiozpat.rpc.states import ClientState, StateChanges
 from aiozpat.rpc.streams import Conversation, Opened, Stream, source_of
 from aiozpat.rpc.stub import StubOptions, make_stub
@@ -43,6 +44,7 @@ _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
 _MIB = 1024 * 1024
 _LEARN = 10.0  # seconds for a server to say which of its methods are idempotent
+_tried: ContextVar[list[Connection] | None] = ContextVar("aiozpat_tried", default=None)  # by attempts of a hedged call
 _WINDOW = 256  # items; more make a stream hardly faster
 _YIELD = 64  # notifies between turns of the loop
 
@@ -103,11 +105,13 @@ class Client:
                 raise ValueError(f"{what} is a whole number above 0; got {value!r}")
         if not timeout > 0:
             raise ValueError(f"timeout is a number of seconds above 0; got {timeout!r}")
+        if retry is not None and not isinstance(retry, Retry):
+            raise TypeError(f"retry is a policy, aiozpat.Retry(...); got {retry!r}")
         self._timeout = timeout
         link = LinkSettings(
             name=name or process_name(),
             window_bytes=window_bytes,
-            options=(options or SocketOptions()).with_queues(QUEUE_MESSAGES),
+            options=options_of(options),
             heartbeat=heartbeat,
         )
         values = None if codec is None else Values(codec)
@@ -123,7 +127,7 @@ class Client:
         )
         self._budget = None if retry is None else Budget(retry)
         self._hedge = None if retry is None else retry.hedge
-        self._interceptors = tuple(interceptors)
+        self._interceptors = checked(interceptors)
         if self._interceptors or self._hedge is not None:
             # In the place of the plain one, which so costs nothing more where there are none.
             self.call = self._call_around  # type: ignore[method-assign]  # takes what `call` takes
@@ -222,6 +226,7 @@ class Client:
         """Ask a server which methods are idempotent; where it does not say, none is but those that callers say are."""
 
         def learned(future: asyncio.Future[Any]) -> None:
+            connection.max_calls -= 1
             if future.cancelled() or future.exception() is not None:
                 _log.debug("%s does not say which methods are idempotent", connection.endpoint)
             else:
@@ -229,6 +234,7 @@ class Client:
 
         future = connection.create_future()
         future.add_done_callback(learned)
+        connection.max_calls += 1  # it takes no place from the user's
         decoder = self._decoders[Information]
         connection.start("aiozpat.info", (), _monotonic() + _LEARN, _LEARN, decoder, None, future)
 
@@ -296,6 +302,9 @@ class Client:
             decoder = self._decoders.of(result_type)
         attempts: Attempts | None = None
         failed: Connection | None = None
+        tried = None if self._hedge is None else _tried.get()
+        if tried:
+            failed = tried[-1]
         try:
             while True:
                 connection = self._pool.usable
@@ -306,6 +315,8 @@ class Client:
                 if not deadline > now:  # not a number, too
                     raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
                 self._calls += 1
+                if tried is not None:
+                    tried.append(connection)
                 future = connection.create_future()
                 pending = connection.start(method, values, deadline, deadline - now, decoder, metadata, future)
                 try:
@@ -321,8 +332,8 @@ class Client:
                         raise
                     if attempts is None:
                         idempotent = idempotent or method in self._idempotent
-                        attempts = Attempts(self._budget, self._calls, idempotent=idempotent, deadline=deadline)
-                    if not await attempts.after(error):
+                        attempts = Attempts(self._budget, idempotent=idempotent, deadline=deadline)
+                    if not await attempts.after(error, self._calls):
                         raise
                     failed, now = connection, _monotonic()
         except RpcError as error:
@@ -506,22 +517,35 @@ class Client:
         /,
         *args: Any,
         params: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotent: bool = False,
         **options: Any,
     ) -> Any:
         """`call` for a client with interceptors or hedging."""
+        deadline = _monotonic() + (self._timeout if timeout is None else timeout)  # of all attempts together
         given = args if params is None else params
         streams = source_of(given)[1] is not None
         seen = ClientCall(method, given, metadata, streams=streams)
 
         async def attempt() -> Any:
             return await Client.call(
-                self, method, *args, params=params, metadata=seen.metadata or None, idempotent=idempotent, **options
+                self,
+                method,
+                *args,
+                params=params,
+                timeout=deadline - _monotonic(),
+                metadata=seen.metadata or None,
+                idempotent=idempotent,
+                **options,
             )
 
         async def hedged() -> Any:
-            return await race(attempt, self._hedge or 0.0)
+            before = _tried.set([])
+            try:
+                return await race(attempt, self._hedge or 0.0)
+            finally:
+                _tried.reset(before)
 
         # An iterator can't be read twice.
         twice = self._hedge is not None and not streams and (idempotent or method in self._idempotent)

@@ -227,7 +227,7 @@ class ClientLink:
         if self.phase is not Phase.CONNECTING or hello.session != self._session:
             return
         self.outbox.resize(window_of(hello.limits, self._settings.window_bytes))
-        self.peer_buffer_bytes = buffer_of(hello.limits)
+        self.peer_buffer_bytes = buffer_of(hello.limits, self._settings.options.max_message_bytes)
         self._stream_credit = stream_window_of(hello.limits)
         self._enter(Phase.READY)
 

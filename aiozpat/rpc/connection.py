@@ -46,10 +46,11 @@ from aiozpat.protocol.records import (
     Reply,
     encode,
 )
+from aiozpat.rpc.buffers import check_buffers
 from aiozpat.rpc.client_link import ClientLink
 from aiozpat.rpc.flows import DecodesItems, Inbound, Outbound
 from aiozpat.rpc.pending import A, Decodes, NeverRan, Pending, Phase, StreamCall
-from aiozpat.rpc.requests import check_buffers, checked, extracted, foreign, rich
+from aiozpat.rpc.requests import checked, extracted, foreign, rich
 from aiozpat.rpc.settings import LinkSettings
 from aiozpat.transport import Context
 
@@ -94,7 +95,7 @@ class Connection(ClientLink):
         self.calls: dict[int, Pending[Any]] = {}
         self.create_future = self._loop.create_future
         self._call_soon = self._loop.call_soon
-        self._max_calls = max_calls
+        self.max_calls = max_calls
         self._backlog_bytes = backlog_bytes
         self._tell_phase = on_phase
         self._last_id = 0
@@ -121,7 +122,7 @@ class Connection(ClientLink):
         """
         calls = self.calls
         in_flight = len(calls) + 1
-        if in_flight > self._max_calls:
+        if in_flight > self.max_calls:
             self._too_many()
         self._last_id = key = self._last_id + 1
         self._put(key, key, method, params, timeout, metadata)
@@ -155,7 +156,7 @@ class Connection(ClientLink):
         timeout = deadline - _monotonic()
         if not timeout > 0:
             raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
-        if len(self.calls) >= self._max_calls:
+        if len(self.calls) >= self.max_calls:
             self._too_many()
         self._last_id = key = self._last_id + 1
         self._put(key, key, method, params, timeout, metadata, opening)
@@ -168,7 +169,7 @@ class Connection(ClientLink):
             method,
             idle=opening.idle * 0.001,
             wrong=Internal,
-            on_wrong=partial(self.abandon, call),
+            on_wrong=partial(self.fail, call),
         )
         call.outbound = Outbound(self, SendFlow(key, self._stream_credit), method)
         call.future.add_done_callback(partial(_close, call))
@@ -219,10 +220,10 @@ class Connection(ClientLink):
             else:
                 record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params))
         except ENCODE_ERRORS:
-            params = rich(method, params, buffers, copy=not wire_id)
+            params = rich(method, params, buffers, copy=not wire_id or opening is not None)
             record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *more))
         if buffers:
-            check_buffers(buffers, self.peer_buffer_bytes, self.endpoint)
+            check_buffers(f"the params of {method}", len(record), buffers, self.peer_buffer_bytes)
         outbox = self.outbox
         nbytes = outbox.nbytes
         if len(record) > _RECORD_LIMIT or nbytes > self._backlog_bytes:
@@ -238,11 +239,14 @@ class Connection(ClientLink):
 
     def _too_much(self, method: str, nbytes: int) -> NoReturn:
         if nbytes > _RECORD_LIMIT:
+            apart = "" if self.values is not None else "as a bytes param of its own, which travels apart, or "
             raise ResourceExhausted(
-                f"{method}: params of {nbytes} bytes are over the limit of {_RECORD_LIMIT}; pass large data as "
-                "a bytes param of its own, which travels apart, or in pieces"
+                f"{method}: params of {nbytes} bytes are over the limit of {_RECORD_LIMIT}; pass large data {apart}"
+                "in pieces, as a stream"
             )
-        raise ResourceExhausted(f"{self.outbox.nbytes} bytes of calls wait for {self.endpoint} to read them")
+        raise ResourceExhausted(
+            f"{self.outbox.nbytes} bytes of calls wait for {self.endpoint} to read them (backlog_bytes)"
+        )
 
     def abandon(self, call: Pending[Any]) -> None:
         """The caller waits no more: take the call back, or tell the server if it has left."""
@@ -389,15 +393,20 @@ class Connection(ClientLink):
         if self._timer is not None:
             self._timer.cancel()
         never_left = self.outbox.entries
+        notifications = sum(key not in self.calls and self.outbox.of_call(key) for key in never_left)
+        if notifications:
+            self._notices.note(
+                "notifications lost", f"{notifications} waited to be sent when {reason.message}", notifications
+            )
         lost = 0
         for key, call in self.calls.items():
             if key in never_left:
-                self._settle_call(call, NeverRan(reason))
+                self._settle_call(call, NeverRan(type(reason)(reason.message)))
             else:
                 lost += 1
                 self._settle_call(call, type(reason)(f"{call.method}: {reason.message}; it may have run"))
         if lost:
-            self._notices.note("calls lost", f"{lost} in flight when {reason.message}")
+            self._notices.note("calls lost", f"{lost} in flight when {reason.message}", lost)
         self.calls.clear()
 
 

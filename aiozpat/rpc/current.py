@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiozpat.rpc.session import Session
 
 
-class Job(msgspec.Struct, gc=False, eq=False):
+class Job(msgspec.Struct, eq=False):
     """One call on the server. `task` and `session` point back at it: whoever ends it clears `task`."""
 
     session: Session

@@ -394,7 +394,7 @@ class Executor:
         job.session.calls.pop(job.key, None)
         self._orphans.pop(id(job), None)
         gate = self.gate
-        if gate.queued:
+        if gate.queued and gate.running <= gate.max_concurrency:  # calls of reserved names are beyond it
             self._start_later(gate.leave())
         else:
             gate.running -= 1
@@ -450,6 +450,8 @@ class Executor:
         if job.answered:
             return
         job.answered = True
+        if job.outbound is not None:  # a generator that goes on after its cancellation has nobody to send to
+            job.outbound.end()
         if not job.started:
             self._withdraw(job)
         elif job.task is not None and not job.route.in_thread:
@@ -512,6 +514,7 @@ class Executor:
             self.cancel(job)
             if task is not None:
                 if job.route.in_thread and job.started:
+                    self._notices.note("thread left running", f"{job.route.name}; the process ends when it returns")
                     task.cancel()
                 tasks.add(task)
         return tasks

@@ -12,6 +12,7 @@ from aiozpat.errors import DeadlineExceeded, InvalidArgument, ProtocolError, Res
 from aiozpat.protocol.flow import JOIN_BYTES, ReceiveFlow, SendFlow, credit_record
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import BUFFER_THRESHOLD, HEADER_LIMIT, Buffer, Item, array_length
+from aiozpat.rpc.buffers import check_buffers
 from aiozpat.rpc.turns import Turns
 
 T = TypeVar("T")
@@ -151,9 +152,7 @@ class Outbound:
 
     def _put_apart(self, data: bytes, buffers: list[Buffer]) -> None:
         """Queue an item that refers to buffers, in a record of its own."""
-        largest, most = max(len(buffer) for buffer in buffers), self._link.peer_buffer_bytes
-        if largest > most:
-            raise ResourceExhausted(f"{self._what}: an item of {largest} bytes; the other side takes up to {most}")
+        check_buffers(f"{self._what}: an item", len(data), buffers, self._link.peer_buffer_bytes)
         outbox = self._link.outbox
         outbox.seal()
         outbox.append(self.flow.seal_large(data, len(buffers), sum(len(buffer) for buffer in buffers)), buffers)
@@ -210,7 +209,7 @@ class Inbound(Generic[T]):
         what: The method, for messages.
         idle: Seconds to wait for an item at most; 0 waits for as long as the call may last.
         wrong: The error for an item that is not of its type.
-        on_wrong: Called after such an item: the stream is of no use any more.
+        on_wrong: Called with that error after such an item: the stream is of no use any more.
 
     Attributes:
         current: Items of the record that is read now.
@@ -243,7 +242,7 @@ class Inbound(Generic[T]):
         *,
         idle: float,
         wrong: Callable[[str], Exception],
-        on_wrong: Callable[[], None] | None = None,
+        on_wrong: Callable[[Exception], None] | None = None,
     ) -> None:
         self.current: deque[T] = deque()
         self._link = link
@@ -328,9 +327,10 @@ class Inbound(Generic[T]):
         values, error = self._decoder.decode(record.values, buffers)
         self._records.append((deque(values), cost))
         if error is not None:
-            self.finish(self._wrong(f"{self._what}: an item is not what was asked for: {error}"))
+            wrong = self._wrong(f"{self._what}: an item is not what was asked for: {error}")
+            self.finish(wrong)
             if self._on_wrong is not None:
-                self._on_wrong()
+                self._on_wrong(wrong)
         self._wake()
 
     def finish(self, error: BaseException | None = None) -> None:

@@ -24,9 +24,12 @@ async def race(attempt: Callable[[], Awaitable[Any]], delay: float) -> Any:
             running.add(asyncio.ensure_future(attempt()))
         while True:
             done, waiting = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if task.exception() is None or not waiting:
+            errors = {task: task.exception() for task in done}  # of all, or asyncio would complain of some
+            for task, error in errors.items():
+                if error is None:
                     return task.result()
+            if not waiting:
+                return done.pop().result()
             running = waiting
     finally:
         for task in running:

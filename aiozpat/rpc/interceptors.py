@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from aiozpat.rpc.current import Call
 
 C = TypeVar("C")
+Interceptor = TypeVar("Interceptor")
 
 Proceed: TypeAlias = Callable[[], Awaitable[Any]]
 
@@ -18,19 +19,23 @@ class ClientCall:
 
     Attributes:
         method: The full name.
-        params: By position or by name.
         metadata: What travels beside the params; may be changed until the call proceeds.
         streams: Whether items are sent or come back. Where they come back the call lasts as long as its block, and has
             no result.
     """
 
-    __slots__ = ("metadata", "method", "params", "streams")
+    __slots__ = ("_params", "metadata", "method", "streams")
 
     def __init__(self, method: str, params: Any, metadata: Mapping[str, str] | None, *, streams: bool) -> None:
         self.method = method
-        self.params = params
+        self._params = params
         self.metadata: dict[str, str] = dict(metadata or {})
         self.streams = streams
+
+    @property
+    def params(self) -> Any:
+        """By position or by name; not to be changed."""
+        return self._params
 
     def __repr__(self) -> str:
         return f"<aiozpat.ClientCall of {self.method}>"
@@ -38,6 +43,19 @@ class ClientCall:
 
 ClientInterceptor: TypeAlias = Callable[[ClientCall, Proceed], Awaitable[Any]]
 ServerInterceptor: TypeAlias = Callable[[Call, Proceed], Awaitable[Any]]
+
+
+def checked(interceptors: Iterable[Interceptor]) -> tuple[Interceptor, ...]:
+    """Interceptors as a tuple.
+
+    Raises:
+        TypeError: One of them can't be called.
+    """
+    every = tuple(interceptors)
+    for interceptor in every:
+        if not callable(interceptor):
+            raise TypeError(f"an interceptor is `async def f(call, proceed)`; got {interceptor!r}")
+    return every
 
 
 def chain(interceptors: Sequence[Callable[[C, Proceed], Awaitable[Any]]], call: C, last: Proceed) -> Proceed:

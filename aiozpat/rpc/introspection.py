@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from aiozpat.observability.statistics import ServerStatistics
 from aiozpat.protocol.records import VERSIONS
 from aiozpat.rpc.interface import method
 from aiozpat.rpc.service import Method, Service
+
+_log = logging.getLogger("aiozpat.server")
 
 
 class DescribedMethod(msgspec.Struct):
@@ -77,7 +80,8 @@ class Introspection:
     ) -> None:
         self._name = name
         self._version = version
-        self._services = services
+        # At once, not when it is asked for: it takes milliseconds, which many clients at a time would make seconds.
+        self._services = [_service(service) for service in services]
         self._codecs = list(codecs)
         self._statistics = statistics
         self._draining = draining
@@ -95,7 +99,7 @@ class Introspection:
             "version": self._version,
             "protocol": list(VERSIONS),
             "codecs": self._codecs,
-            "services": [_service(service) for service in self._services],
+            "services": self._services,
         }
 
     @method(idempotent=True)
@@ -135,7 +139,8 @@ def _schema(kind: Any) -> dict[str, Any]:
     """A type's JSON Schema; `{}`, which allows anything, for what JSON Schema can't say."""
     try:
         return msgspec.json.schema(kind, schema_hook=schema)
-    except (TypeError, NotImplementedError):
+    except Exception as error:  # also what a model's own schema raises
+        _log.debug("no JSON Schema for %r: %s", kind, error)
         return {}
 
 

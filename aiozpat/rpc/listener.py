@@ -18,6 +18,7 @@ from aiozpat.protocol.records import (
     BYE,
     CODEC,
     GOAWAY,
+    HEADER_LIMIT,
     PING,
     RESET,
     VERSION,
@@ -72,6 +73,8 @@ class Listener:
         self._variables = copy_context()  # not those of whichever handler answers first
         self._settings = settings
         self._limits = limits
+        # Results stop at the limit; the errors in their place, and refusals, may come to as much again.
+        self._most_waiting = 2 * limits.backlog_bytes + HEADER_LIMIT
         self._notices = notices
         self._codecs: dict[str, Values | None] = {CODEC: None, **{codec.name: Values(codec) for codec in codecs}}
         self.sessions: dict[bytes, Session] = {}
@@ -137,6 +140,8 @@ class Listener:
                 self._mark(session)
             if self._dirty:
                 self._flush()
+        if outbox.nbytes - outbox.nbytes_apart > self._most_waiting:
+            self._drop(session, "does not read the errors that its calls get")
         if session.calls:
             self._later()  # behind the tasks just started, whose replies then leave together
 
@@ -206,7 +211,7 @@ class Listener:
                 fd,
                 Outbox(window_of(hello.limits, self._limits.window_bytes)),
                 Liveness(self._settings.heartbeat, MISSES, now),
-                buffer_of(hello.limits),
+                buffer_of(hello.limits, self._settings.options.max_message_bytes),
                 self._codecs[hello.codec],
             )
             self.sessions[identity] = session
@@ -290,12 +295,15 @@ class Listener:
                 self._notices.note("client lost", f"{session.label}: no word for {MISSES} heartbeats")
                 self._end(session)
             elif stuck is not None and now - stuck > self._limits.slow_peer_seconds:
-                text = f"{session.label} took nothing for {now - stuck:.1f} s; {session.outbox.nbytes} bytes dropped"
-                self._notices.note("slow peer dropped", text)
-                self._reset(session.identity, StatusCode.RESOURCE_EXHAUSTED, "replies were not read in time")
+                self._drop(session, f"took nothing for {now - stuck:.1f} s")
             elif verdict is Verdict.PING:
                 self._ping(session)
         self._flush_and_settle()
+
+    def _drop(self, session: Session, what: str) -> None:
+        """Give up a client that does not read."""
+        self._notices.note("slow peer dropped", f"{session.label} {what}; {session.outbox.nbytes} bytes dropped")
+        self._reset(session.identity, StatusCode.RESOURCE_EXHAUSTED, "replies were not read in time")
 
     # What leaves
 
@@ -365,7 +373,7 @@ class Listener:
                 self._block(session)
                 return
             outbox.commit(len(header) + sum(map(len, buffers)))
-            if outbox.taken:
+            if outbox.taken or not outbox.waiting:
                 session.stuck_since = None
             session.turns.go_on()
             if not outbox.pending:

@@ -59,7 +59,7 @@ class Answer(Protocol):
 A = TypeVar("A", bound=Answer)
 
 
-class Pending(msgspec.Struct, Generic[A], gc=False, eq=False):
+class Pending(msgspec.Struct, Generic[A], eq=False):
     """A call that waits for its answer."""
 
     id: int

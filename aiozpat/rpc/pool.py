@@ -72,8 +72,7 @@ class Pool:
             for endpoint in self._endpoints:
                 self._channels.append(Channel(context, endpoint, self._settings, self._notices, self._on_change))
         except BaseException:
-            for channel in self._channels:
-                channel.abort()
+            self.abort()
             raise
 
     async def close(self) -> None:
@@ -84,8 +83,12 @@ class Pool:
         try:
             await asyncio.gather(*(channel.close(_GOODBYE) for channel in self._channels))
         finally:
-            for channel in self._channels:
-                channel.abort()
+            self.abort()
+
+    def abort(self) -> None:
+        """End all sessions, without a word."""
+        for channel in self._channels:
+            channel.abort()
 
     @property
     def connections(self) -> list[Connection]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Raw
 
 from aiozpat.codec import ENCODE_ERRORS, Values, extract, pack_rich
-from aiozpat.errors import InvalidArgument, ResourceExhausted
+from aiozpat.errors import InvalidArgument
 from aiozpat.protocol.records import METADATA_LIMIT, Buffer, metadata_bytes
 
 
@@ -41,19 +41,6 @@ def foreign(method: str, params: Any, values: Values) -> Raw:
         return Raw(values.pack(list(params) if isinstance(params, tuple) else params))
     except ENCODE_ERRORS as error:
         raise InvalidArgument(f"{method}: the params can't be encoded: {error}") from error
-
-
-def check_buffers(buffers: Sequence[Buffer], most: int, endpoint: str) -> None:
-    """See to it that a server takes these buffers.
-
-    Raises:
-        ResourceExhausted: One is larger than it takes.
-    """
-    largest = max(map(len, buffers), default=0)
-    if largest > most:
-        raise ResourceExhausted(
-            f"a param of {largest} bytes; {endpoint} takes up to {most} (SocketOptions.max_message_bytes)"
-        )
 
 
 def checked(metadata: Mapping[str, str] | None) -> dict[str, str] | None:

@@ -34,6 +34,7 @@ class Retry:
 
     Raises:
         ValueError: A value is out of range.
+        TypeError: A code is none.
     """
 
     attempts: int = 3
@@ -50,12 +51,14 @@ class Retry:
         for name in ("backoff", "max_backoff", "budget", "burst"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"Retry.{name} is 0 or more; got {getattr(self, name)!r}")
+        if not all(isinstance(code, StatusCode) for code in self.codes):
+            raise TypeError(f"Retry.codes are of aiozpat.StatusCode; got {self.codes!r}")
         if self.hedge is not None and not self.hedge >= 0:
             raise ValueError(f"Retry.hedge is a number of seconds, 0 or more, or None; got {self.hedge!r}")
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after an attempt, counted from 1; random, from none to all of it."""
-        longest = min(self.max_backoff, self.backoff * 2.0 ** (attempt - 1))
+        longest = min(self.max_backoff, self.backoff * 2.0 ** min(attempt - 1, 64))
         return random.uniform(0, longest)  # noqa: S311 - not for secrets
 
 
@@ -93,29 +96,32 @@ class Attempts:
 
     Args:
         budget: The client's policy, and what is left of it.
-        calls: How many calls the client has made so far.
         idempotent: Whether the call may run twice.
         deadline: Until when all of it must have ended, `time.monotonic()`.
     """
 
-    __slots__ = ("_budget", "_calls", "_deadline", "_idempotent", "_made")
+    __slots__ = ("_budget", "_deadline", "_idempotent", "_made")
 
-    def __init__(self, budget: Budget, calls: int, *, idempotent: bool, deadline: float) -> None:
+    def __init__(self, budget: Budget, *, idempotent: bool, deadline: float) -> None:
         self._budget = budget
-        self._calls = calls
         self._idempotent = idempotent
         self._deadline = deadline
         self._made = 1
 
-    async def after(self, error: RpcError) -> bool:
-        """Wait for the next attempt, where there is to be one; False if this error is the end."""
+    async def after(self, error: RpcError, calls: int) -> bool:
+        """Wait for the next attempt, where there is to be one; False if this error is the end.
+
+        Args:
+            error: How the last one ended.
+            calls: How many calls the client has made so far.
+        """
         policy = self._budget.policy
         if self._made >= policy.attempts or error.code not in policy.codes:
             return False
         if not (error.refused or self._idempotent):
             return False
         pause = policy.pause(self._made)
-        if _monotonic() + pause >= self._deadline or not self._budget.spend(self._calls):
+        if _monotonic() + pause >= self._deadline or not self._budget.spend(calls):
             return False
         self._made += 1
         await asyncio.sleep(pause)

@@ -15,14 +15,14 @@ from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import MethodStatistics, ServerStatistics
 from aiozpat.protocol.records import CODEC
 from aiozpat.rpc.executor import Executor
-from aiozpat.rpc.interceptors import ServerInterceptor
+from aiozpat.rpc.interceptors import ServerInterceptor, checked
 from aiozpat.rpc.introspection import reserved_service
 from aiozpat.rpc.lifespan import Lifespans
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.listener import Listener
 from aiozpat.rpc.route import Route
 from aiozpat.rpc.service import Service
-from aiozpat.rpc.settings import QUEUE_MESSAGES, LinkSettings, process_name
+from aiozpat.rpc.settings import LinkSettings, options_of, process_name
 from aiozpat.rpc.signals import handled
 from aiozpat.transport import Context, SocketOptions, check_bind, endpoints_of
 from aiozpat.version import __version__
@@ -90,14 +90,14 @@ class Server:
         self._settings = LinkSettings(
             name=name or process_name(),
             window_bytes=self._limits.window_bytes,
-            options=(options or SocketOptions()).with_queues(QUEUE_MESSAGES),
+            options=options_of(options),
             heartbeat=heartbeat,
             stream_window=self._limits.stream_window,
         )
         self._grace = grace
         self._send_tracebacks = send_tracebacks
         self._codecs: tuple[Codec, ...] = (JSON(), *codecs)
-        self._interceptors = tuple(interceptors)
+        self._interceptors = checked(interceptors)
         self._context = context
         self._notices = Notices(_log)
         self._executor: Executor | None = None

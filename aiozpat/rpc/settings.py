@@ -54,14 +54,25 @@ class LinkSettings:
         return encode((HELLO, session, versions, codec, name, limits))
 
 
+def options_of(options: SocketOptions | None) -> SocketOptions:
+    """The options of a client's or server's socket, from what it was given.
+
+    Raises:
+        TypeError: They are none.
+    """
+    if options is not None and not isinstance(options, SocketOptions):
+        raise TypeError(f"options are aiozpat.SocketOptions(...); got {options!r}")
+    return (options or SocketOptions()).with_queues(QUEUE_MESSAGES)
+
+
 def window_of(limits: Mapping[str, int], own: int) -> int:
     """The window to keep to towards a peer: the smaller of both sides' wishes, within reason."""
     return max(SMALLEST_WINDOW, min(limits.get("window", own), own))
 
 
-def buffer_of(limits: Mapping[str, int]) -> int:
-    """The largest buffer frame that a peer takes."""
-    return max(0, limits.get("buffer", SocketOptions().max_message_bytes))
+def buffer_of(limits: Mapping[str, int], own: int) -> int:
+    """The largest buffer frame that may be sent to a peer: what both it and our own socket take."""
+    return max(0, min(limits.get("buffer", SocketOptions().max_message_bytes), own))
 
 
 def stream_window_of(limits: Mapping[str, int]) -> int:

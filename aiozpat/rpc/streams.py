@@ -150,6 +150,8 @@ class Stream(Generic[T]):
         holder = [self]  # emptied: who drops a stream ends it, so its interceptors' task must not refer to it
 
         async def last() -> None:
+            if not holder:
+                raise UsageError(f"an interceptor of {opened.method} has awaited proceed() twice; a stream opens once")
             stream = holder.pop()
             stream._opened = dataclasses.replace(stream._opened, metadata=seen.metadata or None)
             connection, pending = await stream._open()
@@ -160,7 +162,7 @@ class Stream(Generic[T]):
             except Closed:
                 _log.debug("%s: its block was left, which is no failure", opened.method)
             except NeverRan as signal:
-                raise signal.reason from None
+                raise _of_a_call(signal) from None
 
         self._around = asyncio.ensure_future(chain(opened.interceptors, seen, last)())
         try:
@@ -179,16 +181,21 @@ class Stream(Generic[T]):
         opening = Opening(
             opened.window, opened.sends, 0 if opened.idle == math.inf else max(1, round(opened.idle * 1000))
         )
-        self._connection = connection = await self._client.connection(self._deadline, opened.wait_for_ready)
-        self._pending = connection.open(
-            opened.method,
-            opened.params,
-            self._deadline,
-            opened.result,
-            opened.metadata,
-            opening,
-            opened.items,
-        )
+        try:
+            self._connection = connection = await self._client.connection(self._deadline, opened.wait_for_ready)
+            if self._left:  # by another task, while a reader waited for a session
+                raise Closed(f"the block of this stream of {opened.method} was left")
+            self._pending = connection.open(
+                opened.method,
+                opened.params,
+                self._deadline,
+                opened.result,
+                opened.metadata,
+                opening,
+                opened.items,
+            )
+        except RpcError as error:
+            raise _of_a_call(error) from None
         self._client.streams += 1
         return connection, self._pending
 
@@ -210,16 +217,18 @@ class Stream(Generic[T]):
             await self._again(signal)
             return await self.__anext__()
         except RpcError as error:
-            error.from_call = True
             if self._connection is not None:
                 self._connection.fail(pending, error)  # nothing came in time: so the call is over
-            raise
+            raise _of_a_call(error) from None
 
     async def _again(self, signal: NeverRan) -> None:
         """The call did not run: open it on another session, unless items were sent, which nobody kept."""
         if self._opened.sends or self._around is not None:
-            raise signal.reason
-        await self._client.after(signal, self._opened.wait_for_ready)
+            raise _of_a_call(signal)
+        try:
+            await self._client.after(signal, self._opened.wait_for_ready)
+        except RpcError as error:
+            raise _of_a_call(error) from None
         await self._open()
 
     async def _result(self) -> Any:
@@ -228,11 +237,8 @@ class Stream(Generic[T]):
             raise UsageError("the result of a call is waited for inside its block: async with client.open(...)")
         try:
             return await asyncio.shield(pending.future)
-        except NeverRan as signal:
-            raise signal.reason from None
-        except RpcError as error:
-            error.from_call = True
-            raise
+        except (NeverRan, RpcError) as error:
+            raise _of_a_call(error) from None
 
 
 class Conversation(Stream[T], Generic[T, R]):
@@ -257,7 +263,9 @@ class Conversation(Stream[T], Generic[T, R]):
         await outbound.wait()
         if outbound.flow.ended:
             error = future.exception() if future.done() else None
-            raise error or Closed(f"{self._opened.method} has ended; nothing can be sent any more")
+            if error is not None:
+                raise _of_a_call(error)
+            raise Closed(f"{self._opened.method} has ended; nothing can be sent any more")
         outbound.put(item)
 
     async def end(self) -> None:
@@ -282,6 +290,15 @@ class Conversation(Stream[T], Generic[T, R]):
         """
         result: R = await self._result()
         return result
+
+
+def _of_a_call(error: BaseException) -> BaseException:
+    """An error as whoever made the call gets it: passed on by a handler, it says nothing of that handler's own call."""
+    if isinstance(error, NeverRan):
+        error = error.reason
+    if isinstance(error, RpcError):
+        error.from_call = True
+    return error
 
 
 def source_of(params: Any) -> tuple[Any, AsyncIterable[Any] | None]:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
@@ -15,7 +16,7 @@ from anyio.from_thread import start_blocking_portal
 from aiozpat.errors import AiozpatError, Closed, UsageError
 from aiozpat.running import loop_factory
 from aiozpat.sync.handoff import Chain, Mailbox
-from aiozpat.sync.works import ENDED, Errand, Work
+from aiozpat.sync.works import ENDED, Errand, LoopClient, Work
 
 T = TypeVar("T")
 
@@ -30,18 +31,35 @@ class Background:
         self.users = 0
         self.forked = False
         self._dropping: set[asyncio.Task[None]] = set()  # a loop itself may lose them
-        self._over: AiozpatError | None = None  # why it runs nothing any more
+        self.over: AiozpatError | None = None  # why it runs nothing any more
         options = {"loop_factory": loop_factory()}
         self._thread = start_blocking_portal("asyncio", options)
         self._portal = self._thread.__enter__()
         self.loop: asyncio.AbstractEventLoop = self._portal.call(self._begin)
         self._works: Mailbox[Work[Any]] = Mailbox(self.loop, self._start)
         self._chain = Chain(self.loop, self._remind)
+        self._clients: weakref.WeakSet[LoopClient] = weakref.WeakSet()
+        self._keeper = self._portal.call(self._keep)
 
     @staticmethod
     def _begin() -> asyncio.AbstractEventLoop:
         threading.current_thread().name = "aiozpat-sync"
         return asyncio.get_running_loop()
+
+    async def _keep(self) -> asyncio.Task[None]:
+        """See to it that nobody waits for a loop that ended by itself: a SystemExit in an interceptor does that."""
+
+        async def until_the_end() -> None:
+            try:
+                await self.loop.create_future()
+            finally:
+                self._end()
+
+        return self.loop.create_task(until_the_end())
+
+    def adopt(self, client: LoopClient) -> None:
+        """End this client's calls with the loop; on the loop."""
+        self._clients.add(client)
 
     def do(self, work: Work[T]) -> T:
         """Do something on the loop, and wait for it. An exception that hits the waiting thread cancels it.
@@ -52,7 +70,7 @@ class Background:
         """
         if _running_loop() is not None:
             _wrong_thread()
-        over = self._over
+        over = self.over
         if over is not None:
             raise _again(over)
         try:
@@ -61,8 +79,8 @@ class Background:
             # at after it was put in, as the last one looks for what is in after it has ended the chain.
             if not self._chain.moving:
                 self._remind()
-            if self._over is not None:  # looked at after it was put in: whoever ended the loop has seen it, or we do
-                self._refuse(self._over)
+            if self.over is not None:  # looked at after it was put in: whoever ended the loop has seen it, or we do
+                self._refuse(self.over)
             work.lock.acquire()
             self._chain.go_on()
         except BaseException:
@@ -79,7 +97,7 @@ class Background:
 
     def finish(self, work: Work[Any]) -> None:
         """Let the thread have what came of its work; on the loop."""
-        if self._over is None:
+        if self.over is None:
             self._chain.add(work)
         else:
             work.lock.release()
@@ -127,14 +145,16 @@ class Background:
             self._thread.__exit__(None, None, None)
 
     def _end(self) -> None:
-        self._over = Closed(ENDED)
-        self._refuse(self._over)
+        self.over = Closed(ENDED)
+        self._refuse(self.over)
+        for client in self._clients:
+            client.abort()
         self._chain.wake_all()
 
     def leave_behind(self) -> None:
         """This is a child process, which was forked: it has the memory of the loop's thread, and not the thread."""
         self.forked = True
-        self._over = UsageError(
+        self.over = UsageError(
             "this client belongs to the process that was forked into this one; make a client after the fork"
         )
 
@@ -144,7 +164,7 @@ def _again(error: AiozpatError) -> AiozpatError:
     return type(error)(*error.args)
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal's handler may enter a client while its thread does
 _all: set[Background] = set()
 _current: Background | None = None
 
@@ -177,7 +197,7 @@ def _release(background: Background) -> None:
 
 def _after_fork() -> None:
     global _lock, _current
-    _lock = threading.Lock()  # another thread may have held it
+    _lock = threading.RLock()  # another thread may have held it
     _current = None
     for background in _all:
         background.leave_behind()
@@ -238,6 +258,11 @@ class Lease:
         if self.over:
             raise Closed(f"the client of {self._label} is closed")
         raise UsageError("a Client is used inside `with Client(...)`")
+
+    def adopt(self, client: LoopClient) -> None:
+        """End this client's calls with the loop, should it end by itself; on the loop."""
+        if self._background is not None:
+            self._background.adopt(client)
 
     def end(self) -> None:
         """Give the loop back."""

@@ -132,6 +132,7 @@ class Client:
     async def _enter(self) -> None:
         await self._client.__aenter__()
         self._entered = True
+        self._lease.adopt(self._client)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -147,8 +148,10 @@ class Client:
             UsageError: An event loop runs in this thread.
         """
         check_thread()
+        if self._lease.forked:
+            return  # before the lock, which a thread may hold that is not here
         with self._closing:
-            if not self._lease.held or self._lease.forked:
+            if not self._lease.held:
                 return
             try:
                 self._lease.run(self._close)

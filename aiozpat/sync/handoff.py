@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
@@ -68,7 +69,7 @@ class Waiter:
     """A thread that waits for the loop.
 
     Attributes:
-        abandoned: It waits no more, and wakes nobody.
+        abandoned: It waits no more. One that is woken all the same wakes nobody: the loop looks after that.
         lock: Held until it is to go on. A new one each time: a late wake-up then hits nobody else.
     """
 
@@ -93,10 +94,12 @@ class Chain:
         moving: A thread was woken that will wake the next, or find that there is none.
     """
 
-    __slots__ = ("_loop", "_on_end", "_seen", "_steps", "_timer", "_waiting", "moving")
+    __slots__ = ("_loop", "_on_end", "_seen", "_steps", "_timer", "_waiting", "_wake", "moving")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_end: Callable[[], None]) -> None:
-        self._waiting: deque[Waiter] = deque()
+        self._waiting: deque[Callable[[], None]] = deque()
+        # Takes the next one out and wakes it, in one step that no signal's exception can cut in two.
+        self._wake = map(operator.call, iter(self._waiting.popleft, None))
         self.moving = False
         self._loop = loop
         self._on_end = on_end
@@ -106,7 +109,9 @@ class Chain:
 
     def add(self, waiter: Waiter) -> None:
         """Wake a thread when its turn comes; on the loop."""
-        self._waiting.append(waiter)
+        if waiter.abandoned:
+            return
+        self._waiting.append(waiter.lock.release)
         if not self.moving:  # looked at after it was put in, as `go_on` looks after it has stopped
             self.moving = True
             self.go_on()
@@ -121,17 +126,14 @@ class Chain:
         waiting = self._waiting
         while True:
             try:
-                waiter = waiting.popleft()
+                next(self._wake)
+                return
             except IndexError:
                 self.moving = False
                 if not waiting:
                     self._on_end()
                     return
                 self.moving = True
-                continue
-            waiter.lock.release()
-            if not waiter.abandoned:
-                return
 
     def wake_all(self) -> None:
         """Wake all of them, from any thread."""

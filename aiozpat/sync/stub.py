@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiozpat.errors import InvalidArgument
+from aiozpat.rpc import streams as rpc
 from aiozpat.rpc.interface import InterfaceMethod, methods_of, service_name
+from aiozpat.sync.background import Lease
 from aiozpat.sync.sources import Source
 from aiozpat.sync.streams import Stream
 
@@ -80,6 +83,10 @@ class StubStream(Stream[T]):
 
     _used_up = False
 
+    def __init__(self, lease: Lease, method: str, make: Callable[[], rpc.Stream[Any]]) -> None:
+        super().__init__(lease, method, make)
+        self._opening = threading.Lock()
+
     @classmethod
     def of(cls, stream: Stream[T]) -> StubStream[T]:
         """The same as another, which is new."""
@@ -88,14 +95,19 @@ class StubStream(Stream[T]):
     def __next__(self) -> T:
         if self._used_up:
             raise StopIteration
-        if self._stream is None and not self._left:
-            self.__enter__()
+        if self._stream is None:
+            with self._opening:  # two threads may read it
+                self._open_once()
         try:
             return super().__next__()
         except StopIteration:
             self._used_up = True
             self.close()
             raise
+
+    def _open_once(self) -> None:
+        if self._stream is None and not self._left:
+            self.__enter__()
 
     def close(self) -> None:
         """End the stream, here and on the server."""

@@ -27,6 +27,7 @@ class Runner(Protocol):
     """Where works run."""
 
     loop: asyncio.AbstractEventLoop
+    over: AiozpatError | None  # why it runs nothing any more
 
     def finish(self, work: Work[Any]) -> None:
         """Let the thread have what came of its work; on the loop."""
@@ -114,6 +115,10 @@ class Errand(Work[T]):
 
 class LoopClient(Client):
     """What a sync client runs on the loop."""
+
+    def abort(self) -> None:
+        """End all sessions, and the calls in flight with them, without a word to the servers."""
+        self._pool.abort()
 
     def deadline_after(self, timeout: float | None) -> float:
         """When a call ends that is made now, `time.monotonic()`; from any thread."""
@@ -218,13 +223,14 @@ class Call(Work[Any]):
 
     def set_exception(self, exception: BaseException) -> None:
         """The call failed, or never ran; as an `Answer`."""
-        if isinstance(exception, NeverRan):
+        if isinstance(exception, NeverRan) and self._runner.over is None:
             # Not at once: whoever says so is in the middle of ending the connection.
             self._runner.loop.call_soon(super().start, self._runner)
             return
-        if isinstance(exception, RpcError):
-            exception.from_call = True
-        self._error = exception
+        error = exception.reason if isinstance(exception, NeverRan) else exception
+        if isinstance(error, RpcError):
+            error.from_call = True
+        self._error = error
         self._runner.finish(self)
 
     def withdraw(self) -> None:
