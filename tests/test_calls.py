@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from array import array
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 
 import aiozpat
-from aiozpat import Client, ClientState, Server, errors
+from aiozpat import Client, ClientState, Limits, Server, errors
 from tests.support import LOOPBACK, PATIENCE, Calc, until
+
+MIB = 1024 * 1024
 
 
 @dataclass
@@ -671,3 +674,96 @@ def test_use_on_another_loop_is_told_what_to_do(calc: Calc) -> None:
             assert await client.call("calc.add", 1) == 1
 
     asyncio.run(main())
+
+
+async def test_calls_of_reserved_names_do_not_widen_the_servers_limit(calc: Calc) -> None:
+    limits = Limits(max_concurrency=1)
+    async with Server(calc.service, bind=LOOPBACK, limits=limits) as server, Client(server.endpoint) as client:
+        calls = [asyncio.create_task(client.call("calc.hold", number)) for number in range(5)]
+        await until(lambda: server.statistics().queued == 4)
+        for _ in range(3):
+            assert await client.call("aiozpat.ping") == "pong"
+        assert calc.started == [0]
+        calc.gate.set()
+        await asyncio.gather(*calls)
+        assert calc.finished == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("smaller", ["client", "server"])
+async def test_what_our_own_socket_does_not_take_is_refused_and_the_session_goes_on(smaller: str) -> None:
+    service = aiozpat.Service("s")
+    small, large = aiozpat.SocketOptions(max_message_bytes=2 * MIB), aiozpat.SocketOptions()
+
+    @service.method
+    async def size(data: bytes) -> int:
+        return len(data)
+
+    @service.method
+    async def give(n: int) -> bytes:
+        return bytes(n)
+
+    @service.method
+    async def stream(n: int) -> AsyncIterator[bytes]:
+        yield bytes(n)
+
+    async with (
+        Server(service, bind=LOOPBACK, options=small if smaller == "server" else large) as server,
+        Client(server.endpoint, options=small if smaller == "client" else large) as client,
+    ):
+        await client.ready()
+        with pytest.raises(errors.ResourceExhausted, match="both sides take"):
+            await client.call("s.size", bytes(3 * MIB))
+        with pytest.raises(errors.ResourceExhausted, match="both sides take"):
+            await client.call("s.give", 3 * MIB)
+        async with client.stream("s.stream", 3 * MIB) as items:
+            with pytest.raises(errors.ResourceExhausted, match="both sides take"):
+                await anext(items)
+        assert await client.call("s.size", b"1") == 1
+        assert client.statistics().sessions == 1
+
+
+async def test_too_many_pieces_are_refused_and_the_session_goes_on() -> None:
+    service = aiozpat.Service("s")
+    pieces = [bytes(65_536)] * 1025
+
+    @service.method
+    async def size(data: list[bytes]) -> int:
+        return len(data)
+
+    @service.method
+    async def give() -> Any:
+        return [array("b", piece) for piece in pieces]
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.ResourceExhausted, match="1025 pieces"):
+            await client.call("s.size", *[array("b", piece) for piece in pieces])
+        with pytest.raises(errors.ResourceExhausted, match="1025 pieces"):
+            await client.call("s.give")
+        assert await client.call("s.size", []) == 0
+        assert client.statistics().sessions == 1
+
+
+async def test_notifications_that_never_left_are_counted(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        await client.ready()
+        connection = client._pool.usable
+        assert connection is not None
+        connection._blocked = True  # as if the server did not read
+        for number in range(3):
+            await client.notify("calc.add", number)
+        connection.end(errors.Unavailable("the connection broke"))
+        assert client.statistics().notices["notifications lost"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"codec": aiozpat.JSON}, "a codec is an object"),
+        ({"options": {"max_message_bytes": 1}}, "options are aiozpat.SocketOptions"),
+        ({"interceptors": [5]}, "an interceptor is"),
+        ({"retry": 3}, "retry is a policy"),
+    ],
+)
+def test_what_is_no_such_thing_is_refused_when_a_client_is_made(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        Client("tcp://127.0.0.1:5555", **options)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import math
+from array import array
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, assert_type
@@ -18,7 +20,9 @@ from aiozpat.codec import Values
 from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import Item, split
-from aiozpat.rpc.flows import Outbound
+from aiozpat.rpc.executor import Executor
+from aiozpat.rpc.flows import Inbound, Outbound
+from aiozpat.rpc.pending import Pending
 from aiozpat.rpc.turns import Turns
 from tests.support import LOOPBACK, PATIENCE, until
 
@@ -555,3 +559,141 @@ async def test_no_item_is_lost_where_queueing_it_sends_at_once() -> None:
     assert [outbound.put(number) for number in range(20)] == [True] * 19 + [False]
     assert link.sent == list(range(20))
     assert not outbound.ready
+
+
+# What a stream must not leave behind, or get wrong
+
+
+async def test_calls_and_streams_leave_nothing_for_the_collector_to_miss(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for _ in range(5):
+            async with client.stream("s.count", 3) as items:
+                assert len([item async for item in items]) == 3
+            with pytest.raises(errors.Unimplemented):
+                await client.call("s.nowhere")
+            with pytest.raises(errors.InvalidArgument):
+                await client.call("s.total", (n async for n in _texts()))
+        await until(lambda: server.statistics().running == 0)
+        del items
+        await asyncio.sleep(0)
+        gc.collect()
+        kinds = (Inbound, Outbound, Pending, errors.Unimplemented)
+        left = [thing for thing in gc.get_objects() if isinstance(thing, kinds)]
+        # An idle time-out that was cancelled keeps its context, until the loop looks at it.
+        assert not [thing for thing in left if not isinstance(thing, Inbound)]
+
+
+async def _texts() -> AsyncIterator[str]:
+    yield "no number"
+
+
+@pytest.mark.parametrize("refused_at", ["send", "result", "enter"])
+async def test_the_error_of_a_nested_stream_does_not_say_that_the_outer_call_never_ran(refused_at: str) -> None:
+    inner, outer = aiozpat.Service("inner"), aiozpat.Service("outer")
+    held = asyncio.Event()
+    runs = 0
+
+    @inner.method(max_concurrency=1, max_queued=0)
+    async def total(items: AsyncIterator[int]) -> int:
+        held.set()
+        return sum([item async for item in items])
+
+    @outer.method
+    async def charge() -> int:
+        nonlocal runs
+        runs += 1
+        async with nested.open("inner.total") as talk:
+            while refused_at == "send":
+                await talk.send(1)
+                await asyncio.sleep(0)
+            return int(await talk.result())
+
+    async with (
+        Server(inner, bind=LOOPBACK) as back,
+        Client(back.endpoint, wait_for_ready=False, max_in_flight=2 - (refused_at == "enter")) as nested,
+        Server(outer, bind=LOOPBACK) as front,
+        Client(front.endpoint, retry=aiozpat.Retry()) as client,
+    ):
+        await nested.ready()
+        async with nested.open("inner.total"):
+            await held.wait()
+            with pytest.raises(errors.Internal, match="max_"):
+                await client.call("outer.charge")
+    assert runs == 1
+
+
+def _executor_of(server: Server) -> Executor:
+    assert server._executor is not None
+    return server._executor
+
+
+async def test_sending_to_a_server_that_drains_is_unavailable(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        await client.ready()
+        _executor_of(server).refuse("it drains")  # and its goaway is still on its way
+        async with client.open("s.total") as talk:
+            with pytest.raises(errors.Unavailable, match="drains"):
+                while True:
+                    await talk.send(1)
+                    await asyncio.sleep(0)
+
+
+async def test_an_answer_of_another_type_ends_a_conversation_at_once(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.open("s.echo", "", item_type=int) as talk:
+            await talk.send("text")
+            with pytest.raises(errors.Internal, match="not what was asked for"):
+                await talk.result()
+            with pytest.raises(errors.Internal, match="not what was asked for"):
+                await talk.send(1)
+            with pytest.raises(errors.Internal, match="not what was asked for"):
+                await anext(talk)
+        await until(lambda: server.statistics().running == 0)
+
+
+async def test_a_generator_that_outlives_its_cancellation_gives_its_place_back() -> None:
+    service = aiozpat.Service("s")
+
+    @service.method
+    async def stubborn() -> AsyncIterator[int]:
+        for number in range(10**9):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.001)
+            yield number
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.stream("s.stubborn", window=4) as items:
+            await anext(items)
+        await until(lambda: server.statistics().running == 0)
+
+
+async def test_a_block_left_while_its_call_waits_for_another_session_opens_none(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        await client.ready()
+        executor = _executor_of(server)
+        executor.refuse("it drains")
+        items = client.stream("s.hold")
+        await items.__aenter__()
+        reading = asyncio.create_task(anext(items))
+        await until(lambda: client.state is not aiozpat.ClientState.READY)
+        executor.refusing, executor._admitting = None, executor.routes
+        await items.__aexit__(None, None, None)
+        with pytest.raises(errors.Closed):
+            await reading
+        assert server.statistics().running == 0
+
+
+async def test_params_of_a_stream_are_taken_as_they_are_when_it_opens(streams: Streams) -> None:
+    service = aiozpat.Service("s")
+
+    @service.method
+    async def first(values: Any, more: AsyncIterator[int]) -> AsyncIterator[float]:
+        yield memoryview(values).cast("d")[0]
+        async for _ in more:
+            pass
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        values = array("d", [0.0] * 50_000)
+        async with client.open("s.first", values, item_type=float) as talk:
+            values[0] = 99.0
+            assert await anext(talk) == 0.0
