@@ -13,6 +13,7 @@ import pytest
 
 import aiozpat
 from aiozpat import Client, ClientState, Retry, Server, Service, errors
+from aiozpat.rpc.hedge import race
 from aiozpat.rpc.retry import Attempts, Budget
 from tests.support import LOOPBACK, PATIENCE, Process, free_port, until
 
@@ -316,3 +317,68 @@ async def test_a_hedged_call_takes_the_first_answer_and_cancels_the_other() -> N
         with pytest.raises(asyncio.CancelledError):
             await calling
         await until(lambda: slow.cancelled == 2 and quick.cancelled == 1)
+
+
+async def test_a_hedged_call_goes_to_another_server_even_if_that_has_more_to_do() -> None:
+    slow, busy = Counting(), Counting()
+    slow.gate.clear()
+    busy.gate.clear()
+    async with (
+        slow.server() as one,
+        busy.server() as two,
+        Client([one.endpoint, two.endpoint], retry=Retry(hedge=0.01)) as client,
+    ):
+        await until(lambda: len(client._pool._ready) == 2)
+        await until(lambda: bool(client._idempotent) and client.statistics().in_flight == 0)
+        there = next(connection for connection in client._pool._ready if connection.endpoint == two.endpoint)
+        for number in (-1, -2, -3):  # more calls in flight than the other has
+            there.calls[number] = there.calls.get(number)  # type: ignore[assignment]  # only counted
+        calling = asyncio.create_task(client.call("s.same"))
+        await until(lambda: slow.waiting == busy.waiting == 1)
+        for number in (-1, -2, -3):
+            del there.calls[number]
+        busy.gate.set()
+        assert await calling == 1
+
+
+async def test_the_timeout_of_a_hedged_call_is_for_both_attempts() -> None:
+    counting = Counting()
+    counting.gate.clear()
+    async with counting.server() as server, Client(server.endpoint, retry=Retry(hedge=0.2)) as client:
+        await until(lambda: bool(client._idempotent))
+        before = asyncio.get_running_loop().time()
+        with pytest.raises(errors.DeadlineExceeded):
+            await client.call("s.same", timeout=0.25)
+        assert counting.calls == 2
+        assert asyncio.get_running_loop().time() - before < 0.4  # and not 0.45: the second has what is left
+
+
+async def test_of_two_answers_at_once_the_good_one_counts() -> None:
+    for good in range(2):
+        both, made = asyncio.Event(), 0
+
+        async def attempt(good: int = good, both: asyncio.Event = both) -> int:
+            nonlocal made
+            number, made = made, made + 1
+            if number:
+                both.set()
+            await both.wait()
+            if number != good:
+                raise errors.ResourceExhausted("no")
+            return number
+
+        assert await race(attempt, 0.0) == good
+
+
+async def test_a_policy_and_its_own_question_take_no_place_from_calls() -> None:
+    counting = Counting()
+    async with counting.server() as server, Client(server.endpoint, retry=Retry(), max_in_flight=1) as client:
+        assert await client.call("s.once") == 1  # whether or not the answer to the question has come
+        await until(lambda: bool(client._idempotent))
+        assert [connection.max_calls for connection in client._pool.connections] == [1]
+
+
+def test_a_policy_of_many_attempts_and_one_of_no_codes() -> None:
+    assert Retry().pause(5000) <= 1.0
+    with pytest.raises(TypeError, match="StatusCode"):
+        Retry(codes=frozenset({"UNAVAILABLE"}))  # type: ignore[arg-type]  # that is the point

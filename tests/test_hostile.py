@@ -28,7 +28,7 @@ from tests.raw import (
     header,
     hello,
 )
-from tests.support import LOOPBACK, Calc, Process, until
+from tests.support import LOOPBACK, PATIENCE, Calc, Process, until
 
 
 def request(
@@ -324,3 +324,33 @@ async def test_a_client_that_reads_nothing_is_dropped_and_the_others_dont_notice
 async def _serves_on(server: Server) -> None:
     async with Client(server.endpoint) as client:
         assert await client.call("calc.add", 1, 2) == 3
+
+
+async def test_a_client_that_reads_none_of_its_errors_is_dropped_before_they_fill_the_memory(calc: Calc) -> None:
+    limits = Limits(backlog_bytes=65_536, window_bytes=65_536)
+    async with (
+        Server(calc.service, bind=LOOPBACK, limits=limits, heartbeat=60) as server,
+        RawPeer(server.endpoint) as peer,
+        asyncio.timeout(PATIENCE),
+    ):
+        await peer.open()
+        number = 0
+        while not server.statistics().notices.get("slow peer dropped"):
+            numbers = range(number, number + 500)
+            await peer.send(header(*(request(one, f"calc.{'x' * 100}") for one in numbers)))
+            number += 500
+            assert server.statistics().waiting_bytes < 8 * 2**20
+        assert server.statistics().waiting_bytes == 0
+
+
+async def test_a_client_that_was_late_for_control_records_alone_is_not_stuck(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
+        await peer.open()
+        listener = server._listener
+        assert listener is not None
+        (session,) = listener.sessions.values()
+        listener._block(session)  # as if its pipe had been full of pongs
+        listener._on_writable()
+        await peer.send(header([PING, 1]))
+        await peer.record(PONG)
+        assert session.stuck_since is None

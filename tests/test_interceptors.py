@@ -253,3 +253,26 @@ async def test_interceptors_of_a_stream_see_how_it_ended() -> None:
             await anext(items)
         assert outcomes == ["DEADLINE_EXCEEDED", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "OK"]
         assert client.statistics().sessions == 1  # no answer was taken for the server's going away
+
+
+async def test_a_stream_that_an_interceptor_swallows_is_an_error_and_opening_twice_too() -> None:
+    async def swallow(call: Call, proceed: Proceed) -> None:
+        """It forgets to proceed."""
+
+    async def twice(call: ClientCall, proceed: Proceed) -> Any:
+        with pytest.raises(AttributeError):
+            call.params = (5,)  # type: ignore[misc]  # that is the point
+        with pytest.raises(errors.Unavailable):
+            await proceed()
+        return await proceed()
+
+    async with (
+        Server(echo_service(), bind=LOOPBACK, interceptors=[swallow]) as server,
+        Client(server.endpoint) as client,
+        client.stream("s.count", 3) as items,
+    ):
+        with pytest.raises(errors.Internal, match=r"awaited proceed\(\)"):
+            await anext(items)
+    async with Client("tcp://127.0.0.1:1", interceptors=[twice], wait_for_ready=False) as client:
+        with pytest.raises(errors.UsageError, match="opens once"):
+            await client.stream("s.count", 3).__aenter__()

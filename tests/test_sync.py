@@ -731,3 +731,23 @@ def test_a_call_is_not_slow(client: Client) -> None:
     for _ in range(50):
         client.call("calc.add", 1, 2)
     assert time.monotonic() - began < 5.0
+
+
+def test_a_loop_that_ends_by_itself_leaves_nobody_waiting(server: Serving, calc: Calc) -> None:
+    async def leave(call: object, proceed: object) -> None:
+        raise SystemExit(3)
+
+    with (
+        ThreadPoolExecutor(2) as pool,
+        Client(server.endpoint) as other,
+        Client(server.endpoint, interceptors=[leave]) as client,
+    ):
+        other.ready(PATIENCE)
+        in_flight = pool.submit(other.call, "calc.hold", 1)
+        until(lambda: calc.started == [1])
+        with pytest.raises((errors.Closed, errors.Cancelled)):
+            client.stream("calc.hold").__enter__()
+        with pytest.raises((errors.Closed, errors.Unavailable)):
+            in_flight.result(PATIENCE)
+        with pytest.raises(errors.Closed):
+            other.call("calc.add", 1)

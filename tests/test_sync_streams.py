@@ -500,3 +500,20 @@ def test_a_stub_outlives_the_name_of_its_client(server: Serving) -> None:
         add = make()
         gc.collect()
         assert add(1, 2) == 3
+
+
+def test_a_stubs_stream_that_two_threads_read_opens_once(client: Client, streams: Streams) -> None:
+    api = client.stub(Api, "s")
+    for _ in range(20):
+        streams.made = 0
+        items, both = api.count(5), threading.Barrier(2)
+
+        def read(items: Iterator[int] = items, both: threading.Barrier = both) -> list[int]:
+            both.wait(PATIENCE)
+            return list(items)
+
+        with ThreadPoolExecutor(2) as pool:
+            got = [future.result(PATIENCE) for future in [pool.submit(read) for _ in range(2)]]
+        assert sorted(got[0] + got[1]) == list(range(5))
+        until(lambda: client.statistics().in_flight == 0)
+        assert streams.made == 5

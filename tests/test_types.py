@@ -334,3 +334,26 @@ async def test_a_codec_that_the_server_lacks_is_named() -> None:
         with pytest.raises(errors.Unimplemented, match="codec 'shout' is not spoken here, but msgpack, json"):
             await client.call("s.any")
     assert aiozpat.JSON is JSON
+
+
+async def test_values_of_no_declared_type_come_back_as_they_were(codec: Codec | None) -> None:
+    service = Service("any")
+
+    @service.method
+    async def same(value: object) -> object:
+        return value
+
+    async with (
+        Server(service, bind=LOOPBACK, codecs=[Shout()]) as serving,
+        Client(serving.endpoint, codec=codec) as client,
+    ):
+        for value in (["red", "green", "blue!"], ["a", "b", "c"], {"k": ["x", "y", "abcd"]}):
+            assert await client.call("any.same", value) == value
+
+
+async def test_json_refuses_what_it_has_not() -> None:
+    async with server() as serving, Client(serving.endpoint, codec=JSON()) as client:
+        for value in (float("nan"), [1, {"a": [float("-inf")]}]):
+            with pytest.raises(errors.InvalidArgument, match="JSON has no"):
+                await client.call("types.any_array", value)
+        assert JSON().encode([None, 1.5]) == b"[null,1.5]"

@@ -54,6 +54,8 @@ class Background:
                 await self.loop.create_future()
             finally:
                 self._end()
+                for client in tuple(self._clients):
+                    await client.close()
 
         return self.loop.create_task(until_the_end())
 
@@ -140,7 +142,8 @@ class Background:
     def end(self) -> None:
         """End the loop, and wait for its thread."""
         try:
-            self._portal.call(self._end)
+            if self.over is None:  # else it has ended by itself
+                self._portal.call(self._end)
         finally:
             self._thread.__exit__(None, None, None)
 

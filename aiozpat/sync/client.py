@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from aiozpat.codec import Codec
-from aiozpat.errors import UsageError
+from aiozpat.errors import Closed, UsageError
 from aiozpat.observability.statistics import ClientStatistics
 from aiozpat.rpc.interceptors import ClientInterceptor
 from aiozpat.rpc.options import CallOptions, StreamOptions
@@ -154,7 +155,8 @@ class Client:
             if not self._lease.held:
                 return
             try:
-                self._lease.run(self._close)
+                with contextlib.suppress(Closed):  # the loop has ended by itself, and closed it
+                    self._lease.run(self._close)
             finally:
                 self._lease.end()
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiozpat.errors import InvalidArgument
+from aiozpat.errors import Closed, InvalidArgument
 from aiozpat.rpc import streams as rpc
 from aiozpat.rpc.interface import InterfaceMethod, methods_of, service_name
 from aiozpat.sync.background import Lease
@@ -103,6 +103,10 @@ class StubStream(Stream[T]):
         except StopIteration:
             self._used_up = True
             self.close()
+            raise
+        except Closed:
+            if self._used_up:  # by another thread, just now
+                raise StopIteration from None
             raise
 
     def _open_once(self) -> None:
