@@ -60,11 +60,10 @@ async def work(seconds: float) -> None:
 
 def use(endpoint: str) -> None:
     """Call from this thread and from others; no event loop in sight."""
-    with Client(endpoint, timeout=5.0) as client:
+    # The client inside the pool's block: on Ctrl-C it closes first, which ends the calls that the pool's end waits for.
+    with ThreadPoolExecutor(8) as pool, Client(endpoint, timeout=5.0) as client:
         print("add(1, 2) =", client.call("calc.add", 1, 2, result_type=int))
-
-        with ThreadPoolExecutor(8) as pool:
-            print("squares:", list(pool.map(lambda n: client.call("calc.multiply", n, n), range(8))))
+        print("squares:", list(pool.map(lambda n: client.call("calc.multiply", n, n), range(8))))
 
         with client.stream("calc.count", 10**9, item_type=int) as numbers:  # leaving the block ends it on the server
             print("count:", next(numbers), next(numbers), next(numbers))

@@ -230,7 +230,7 @@ class Renames:
         (Retyped(), r"'a' is str, in the interface int"),
         (NoDefault(), r"'b' has a default in the interface, and none here"),
         (OtherResult(), r"it gives str, the interface int"),
-        (Streams(), r"it gives a stream, the interface the other"),
+        (Streams(), r"it gives a stream, the interface one result"),
         (Takes(), r"'b' has a default|a stream of int as parameter 3, the interface no stream"),
         (KeywordOnly(), r"'b' is keyword-only, in the interface positional or keyword"),
         (Renames(), r"called 'plus' here and 'add' in Ifc"),

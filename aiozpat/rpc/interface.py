@@ -220,7 +220,8 @@ def _difference(declared: Signature, own: Signature) -> str | None:
     if (declared.stream_at, declared.sends) != (own.stream_at, own.sends):
         return f"it takes {_stream(own)}, the interface {_stream(declared)}"
     if declared.replies != own.replies:
-        return f"it gives {'a stream' if own.replies else 'one result'}, the interface the other"
+        kinds = ("one result", "a stream")
+        return f"it gives {kinds[own.replies]}, the interface {kinds[declared.replies]}"
     if declared.result != own.result:
         return f"it gives {_text(own.result)}, the interface {_text(declared.result)}"
     return None

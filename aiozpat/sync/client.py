@@ -32,7 +32,8 @@ _WINDOW = 256  # items
 class Client:
     """Calls the methods of a server, from any number of threads at once; each method blocks the thread that calls it.
 
-    For scripts and thread pools: where an event loop runs, use `aiozpat.Client`. All sync clients of a process share
+    For scripts and thread pools (enter the pool's block first: its end waits for calls, which the client's end ends):
+    where an event loop runs, use `aiozpat.Client`. All sync clients of a process share
     one event loop in a thread of its own, on uvloop where it is installed, which ends with the last of them.
 
     Entering the block begins to connect, and does not wait for it: `ready` does. An exception that hits a thread while
