@@ -24,7 +24,7 @@ class Limits:
         max_threads: Worker threads for plain-def handlers.
         window_bytes: Bytes sent to a client beyond what it has acknowledged; then its replies wait here.
         backlog_bytes: Bytes of replies that may wait here for one client; a reply past it becomes
-            `ResourceExhausted`.
+            `ResourceExhausted`. A client that leaves as much again of such errors unread is dropped.
         stream_window: Items that a client may be ahead of a handler that takes a stream (of more than 4 KiB, one counts
             for several).
         slow_peer_seconds: How long a client may take nothing of what waits for it before it is dropped.

@@ -14,6 +14,7 @@ from aiozpat.errors import InvalidArgument, UsageError
 
 _astuple = msgspec.structs.astuple
 _POSITION = re.compile(r"\$\[(\d+)\]")
+_LENGTH = re.compile(r"Expected `array` of at (?:least|most) length (\d+), got (\d+)")
 
 
 class Params:
@@ -104,6 +105,10 @@ class Params:
         if isinstance(error, RecursionError):
             return InvalidArgument(f"{self._name}: params are nested too deep")
         text = _POSITION.sub(name_of, str(error), count=1)
+        if (length := _LENGTH.fullmatch(text)) is not None:  # of the params themselves
+            wanted, given = int(length[1]), int(length[2])
+            missing = ", ".join(self.names[given:wanted])
+            text = f"{missing} missing" if missing else f"it takes {wanted} params, and got {given}"
         return InvalidArgument(f"{self._name}({', '.join(self.names)}): {text}")
 
 
