@@ -127,8 +127,17 @@ class Process:
 
     async def wait(self) -> tuple[int, str, str]:
         """Wait for its end: exit code, the rest of its output, its errors."""
-        output, errors = await asyncio.to_thread(self._process.communicate, timeout=PATIENCE)
-        return self._process.returncode, output, errors
+        stdout, stderr = self._process.stdout, self._process.stderr
+        assert stdout is not None
+        assert stderr is not None
+        # Not by `communicate`, which does not see what `line` has read ahead.
+        reading = asyncio.gather(asyncio.to_thread(stdout.read), asyncio.to_thread(stderr.read))
+        try:
+            output, errors = await asyncio.wait_for(reading, PATIENCE)
+        except TimeoutError:
+            self._process.kill()
+            raise
+        return await asyncio.to_thread(self._process.wait, PATIENCE), output, errors
 
     def memory(self) -> int:
         """Its resident memory in bytes."""
