@@ -338,18 +338,21 @@ def test_an_iterator_is_closed_when_its_call_has_ended(client: Client) -> None:
     with client.stream("s.echo", "", endless()) as items:
         assert next(items) == "1"
     until(lambda: len(closed) == 2)
-    stuck = threading.Event()
+    waits, stuck = threading.Event(), threading.Event()
 
     def blocking() -> Iterator[int]:
         try:
             yield 1
+            waits.set()
             stuck.wait()
             yield 2
         finally:
             closed.append("late")
 
-    assert client.call("s.first", blocking()) == 1  # does not wait for the iterator
-    assert "late" not in closed
+    with client.stream("s.echo", "", blocking()) as items:
+        assert next(items) == "1"
+        until(waits.is_set)
+    assert "late" not in closed  # the end of the block does not wait for the iterator
     stuck.set()
     until(lambda: closed[2:] == ["late"])
 
