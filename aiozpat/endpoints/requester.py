@@ -20,6 +20,7 @@ class Requester(Endpoint):
 
     After a timeout or a cancellation ZeroMQ's REQ socket would be stuck, or take the late reply for the next one's.
     Here the socket is closed then, and the next request goes by a new one. Concurrent requests wait for their turn.
+    (Where it binds, a peer that has taken a request may come back to the new socket and bring the late reply: connect.)
 
     Args:
         bind: One endpoint or several to listen on.
@@ -47,7 +48,8 @@ class Requester(Endpoint):
             timeout: Seconds for all of it: its turn, a connection, the reply. `None` waits for ever.
 
         Raises:
-            TimedOut: No reply in time. The request may have been handled; a late reply is never given to another one.
+            TimedOut: No reply in time. The request may have been handled; a late reply is given to no other one, where
+                this connects.
             TypeError: A frame is neither bytes-like nor text.
             Closed: The endpoint is closed, or was while this waited.
         """
