@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -193,12 +195,62 @@ async def test_a_bound_requester_keeps_its_port_after_a_timeout() -> None:
         endpoint = requester.endpoint
         with pytest.raises(TimedOut):
             await requester.request("unanswered", timeout=0.05)
-        # Only now: a peer that had taken that request would come back to the port, and its late answer with it.
         async with Replier(connect=endpoint) as replier:
             serving = asyncio.create_task(replier.serve(sleeper))
             assert requester.endpoint == endpoint
             assert (await requester.request("0.0", timeout=PATIENCE)).text() == "0.0"
         await serving
+
+
+async def ask_late_and_next(requester: Requester, asked: asyncio.Event, answer: threading.Event) -> str:
+    """Give up a request that its peer has taken; the text of the reply to the one after it."""
+    asking = asyncio.create_task(requester.request("late"))
+    await asked.wait()
+    asking.cancel()
+    await asyncio.wait({asking})
+    asking = asyncio.create_task(requester.request("next", timeout=PATIENCE))
+    await until(lambda: requester.statistics().sent == 2)  # which the peer takes after its late answer only
+    answer.set()
+    return (await asking).text()
+
+
+async def test_a_rep_peers_late_reply_to_a_bound_requester_is_not_the_next_ones() -> None:
+    loop = asyncio.get_running_loop()
+    asked, answer = asyncio.Event(), threading.Event()
+
+    def serve(endpoint: str) -> None:
+        with zmq.Context() as context, context.socket(zmq.REP) as socket:
+            socket.linger, socket.rcvtimeo = 0, int(PATIENCE * 1000)
+            socket.connect(endpoint)
+            late = socket.recv()
+            loop.call_soon_threadsafe(asked.set)
+            answer.wait(PATIENCE)
+            socket.send(late)
+            socket.send(socket.recv())
+            socket.linger = int(PATIENCE * 1000)
+
+    async with Requester(bind=LOOPBACK) as requester:
+        serving = asyncio.create_task(asyncio.to_thread(serve, requester.endpoint))
+        assert await ask_late_and_next(requester, asked, answer) == "next"
+        await serving
+
+
+@pytest.mark.parametrize("server", [Replier, partial(Router, framing="delimited")], ids=["Replier", "Router"])
+async def test_our_own_late_reply_to_a_bound_requester_is_not_the_next_ones(
+    server: Callable[..., Replier | Router],
+) -> None:
+    asked, answer = asyncio.Event(), threading.Event()
+
+    async def echo(request: Request) -> bytes:
+        if request.text() == "late":
+            asked.set()
+            await asyncio.to_thread(answer.wait, PATIENCE)
+        return request.body
+
+    async with Requester(bind=LOOPBACK) as requester, server(connect=requester.endpoint) as peer:
+        serving = asyncio.create_task(peer.serve(echo))
+        assert await ask_late_and_next(requester, asked, answer) == "next"
+    await serving
 
 
 async def test_a_handler_that_cancels_itself_leaves_no_req_peer_waiting() -> None:

@@ -10,7 +10,7 @@ from aiozpat.endpoints.inbox import Inbox
 from aiozpat.endpoints.line import Line, within
 from aiozpat.errors import AddressInUse, TimedOut
 from aiozpat.message import FrameLike, Message, to_frames
-from aiozpat.transport import SocketKind
+from aiozpat.transport import Socket, SocketKind
 
 _REBIND = 0.02  # seconds between tries to bind again: libzmq closes the old socket in the background
 
@@ -20,7 +20,9 @@ class Requester(Endpoint):
 
     After a timeout or a cancellation ZeroMQ's REQ socket would be stuck, or take the late reply for the next one's.
     Here the socket is closed then, and the next request goes by a new one. Concurrent requests wait for their turn.
-    (Where it binds, a peer that has taken a request may come back to the new socket and bring the late reply: connect.)
+    Where it binds, a peer would come back to the new socket with the late reply in its hands: there its requests bear a
+    number, in a frame before the empty one (ZMQ_REQ_CORRELATE), which REP, `Replier` and `Router(framing="delimited")`
+    give back.
 
     Args:
         bind: One endpoint or several to listen on.
@@ -40,6 +42,11 @@ class Requester(Endpoint):
         self._line = Line()
         self._inbox: Inbox[Message] = Inbox(1, _nothing, _nothing)
 
+    def _set_up(self, socket: Socket) -> None:
+        # Only here: a ROUTER that takes three frames for a REQ's, as many do, would not know the four.
+        if any(address.is_bind for address in self._addresses):
+            socket.correlate()
+
     async def request(self, *frames: FrameLike, timeout: float | None = None) -> Message:
         """Send a request and wait for its reply.
 
@@ -48,8 +55,7 @@ class Requester(Endpoint):
             timeout: Seconds for all of it: its turn, a connection, the reply. `None` waits for ever.
 
         Raises:
-            TimedOut: No reply in time. The request may have been handled; a late reply is given to no other one, where
-                this connects.
+            TimedOut: No reply in time. The request may have been handled; a late reply is given to no other one.
             TypeError: A frame is neither bytes-like nor text.
             Closed: The endpoint is closed, or was while this waited.
         """

@@ -187,6 +187,10 @@ class Socket:
         self.look()  # over inproc, what the peer sends before the first look at EVENTS would not wake the FD
         self._endpoints.append(attach.connect(self._socket, endpoint, ipv6=self._options.ipv6))
 
+    def correlate(self) -> None:
+        """Number the requests of a REQ, and drop the replies that bring another number back; before the first one."""
+        self._socket.setsockopt(zmq.REQ_CORRELATE, 1)
+
     def subscribe(self, prefix: bytes) -> None:
         """Let messages that begin so come in; a SUB's."""
         self._socket.setsockopt(zmq.SUBSCRIBE, prefix)
