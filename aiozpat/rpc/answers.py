@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from msgspec import Raw
 
@@ -61,8 +61,7 @@ class Answers:
         except ENCODE_ERRORS as error:
             raise Internal(f"the result of {job.route.name} can't be encoded: {error}") from error
         record = encode((REPLY, job.key, len(buffers), Raw(data)))
-        if len(record) > RECORD_BYTES or job.session.outbox.nbytes > self._backlog_bytes:
-            self.too_much(job, len(record))
+        self.check_room(job, len(record))
         if buffers:
             self._apart(job, record, buffers)
         else:
@@ -75,15 +74,20 @@ class Answers:
         session.outbox.add_large(job.key, record, buffers)
         self._post(session)
 
-    def too_much(self, job: Job, nbytes: int) -> NoReturn:
-        """Give up a result of so many bytes, which is over a limit by itself or with what waits already."""
+    def check_room(self, job: Job, nbytes: int) -> None:
+        """See to it that a result of so many bytes is within the limits, by itself and with what waits already.
+
+        Raises:
+            ResourceExhausted: It is not.
+        """
         if nbytes > RECORD_BYTES:
             raise ResourceExhausted(
                 f"a result of {nbytes} bytes is over the limit of {RECORD_BYTES}; return large data as bytes, "
                 "which travel apart, or in pieces"
             )
-        self._notices.note("reply dropped", f"{job.session.label} does not read its replies")
-        raise ResourceExhausted(f"{self._backlog_bytes} bytes of replies wait for this client to read them")
+        if job.session.outbox.nbytes > self._backlog_bytes:
+            self._notices.note("reply dropped", f"{job.session.label} does not read its replies")
+            raise ResourceExhausted(f"{self._backlog_bytes} bytes of replies wait for this client to read them")
 
     def failure(self, job: Job, error: BaseException) -> None:
         """Answer with what a handler, or something around it, raised."""

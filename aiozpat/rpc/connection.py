@@ -97,6 +97,7 @@ class Connection(ClientLink):
         self._call_soon = self._loop.call_soon
         self.max_calls = max_calls
         self._backlog_bytes = backlog_bytes
+        self._roomy = min(backlog_bytes, _RECORD_LIMIT)  # as long as no more waits, there is room for sure
         self._tell_phase = on_phase
         self._last_id = 0
         self._next_scan = math.inf
@@ -201,52 +202,69 @@ class Connection(ClientLink):
         opening: Opening | None = None,
     ) -> None:
         """Encode a call and queue it: what is wrong with it reaches its caller, and later changes do no harm."""
-        buffers: list[Buffer] = []
+        # Rounded up: a server that ended the call too early would make a deadline look like its own failure.
+        milliseconds = int(timeout * 1000) + 1 if timeout < _LONGEST else int(_LONGEST * 1000)
+        if type(method) is not str:
+            raise InvalidArgument(f"a method's name is text such as 'calc.add'; got {method!r}")
+        more = None if metadata is None and opening is None else (checked(metadata), opening)
         if self.values is not None:
             params = foreign(method, params, self.values)
         else:
             for value in params if type(params) is tuple else params.values():
                 if type(value) in BUFFER_TYPES and is_large(value):
-                    params = extracted(params, buffers)
-                    break
-        # Rounded up: a server that ended the call too early would make a deadline look like its own failure.
-        milliseconds = int(timeout * 1000) + 1 if timeout < _LONGEST else int(_LONGEST * 1000)
-        if type(method) is not str:
-            raise InvalidArgument(f"a method's name is text such as 'calc.add'; got {method!r}")
-        more = () if metadata is None and opening is None else (checked(metadata), opening)
+                    self._put_rich(key, wire_id, method, milliseconds, params, more)
+                    return
         try:
-            if more:
-                record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *more))
+            if more is None:
+                record = encode((REQUEST, wire_id, 0, method, milliseconds, params))
             else:
-                record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params))
+                record = encode((REQUEST, wire_id, 0, method, milliseconds, params, *more))
         except ENCODE_ERRORS:
-            params = rich(method, params, buffers, copy=not wire_id or opening is not None)
-            record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *more))
+            self._put_rich(key, wire_id, method, milliseconds, params, more)
+            return
+        outbox = self.outbox
+        nbytes = outbox.nbytes + len(record)
+        if nbytes > self._roomy:
+            self._check_room(method, len(record))
+        outbox.entries[key] = record
+        outbox.nbytes = nbytes
+
+    def _put_rich(
+        self,
+        key: int,
+        wire_id: int,
+        method: str,
+        milliseconds: int,
+        params: Any,
+        more: tuple[dict[str, str] | None, Opening | None] | None,
+    ) -> None:
+        """As `_put`, for params with large buffers, and with types that MessagePack does not know."""
+        buffers: list[Buffer] = []
+        copy = not wire_id or (more is not None and more[1] is not None)
+        params = rich(method, extracted(params, buffers), buffers, copy=copy)
+        record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *(more or ())))
         if buffers:
             check_buffers(f"the params of {method}", len(record), buffers, self.peer_buffer_bytes)
-        outbox = self.outbox
-        nbytes = outbox.nbytes
-        if len(record) > _RECORD_LIMIT or nbytes > self._backlog_bytes:
-            self._too_much(method, len(record))
+        self._check_room(method, len(record))
         if buffers:
-            outbox.add_large(key, record, buffers)
+            self.outbox.add_large(key, record, buffers)
         else:
-            outbox.entries[key] = record
-            outbox.nbytes = nbytes + len(record)
+            self.outbox.add(key, record)
 
     def _too_many(self) -> NoReturn:
         raise ResourceExhausted(f"{len(self.calls)} calls of this client are in flight (max_in_flight)")
 
-    def _too_much(self, method: str, nbytes: int) -> NoReturn:
+    def _check_room(self, method: str, nbytes: int) -> None:
         if nbytes > _RECORD_LIMIT:
             apart = "" if self.values is not None else "as a bytes param of its own, which travels apart, or "
             raise ResourceExhausted(
                 f"{method}: params of {nbytes} bytes are over the limit of {_RECORD_LIMIT}; pass large data {apart}"
                 "in pieces, as a stream"
             )
-        raise ResourceExhausted(
-            f"{self.outbox.nbytes} bytes of calls wait for {self.endpoint} to read them (backlog_bytes)"
-        )
+        if self.outbox.nbytes > self._backlog_bytes:
+            raise ResourceExhausted(
+                f"{self.outbox.nbytes} bytes of calls wait for {self.endpoint} to read them (backlog_bytes)"
+            )
 
     def abandon(self, call: Pending[Any]) -> None:
         """The caller waits no more: take the call back, or tell the server if it has left."""
@@ -304,30 +322,30 @@ class Connection(ClientLink):
         calls = self.calls
         taken = 0
         for record in records:
-            if type(record) is Reply or type(record) is Item:
-                own: Sequence[memoryview] = ()
-                if record.buffers:
-                    own = buffers[taken : taken + record.buffers]
+            own: Sequence[memoryview] = ()
+            if type(record) is not Reply:
+                if isinstance(record, Item):
+                    own = _own(record, buffers[taken:])
                     taken += len(own)
-                    if len(own) != record.buffers:
-                        raise ProtocolError("a record announces more buffers than its message brought")
-                if isinstance(record, Item):  # `is` narrows a union for us, not for mypy
                     self._on_item(record, own)
-                    continue
-                call = calls.pop(record.id, None)
-                if call is None:
-                    self._notices.note("late reply", f"{self.endpoint} answered call {record.id} after its end")
-                    continue
-                try:
-                    result = call.decoder.decode(record.result, own) if own else call.decoder.plain(record.result)
-                except Exception as error:  # also what a type's own validation raises
-                    self._settle_call(call, Internal(f"{call.method}: the result is not what was asked for: {error}"))
-                    continue
-                future = call.future
-                if not future.done():
-                    future.set_result(result)
-            else:
-                self._on_other(record)
+                else:
+                    self._on_other(record)
+                continue
+            if record.buffers:
+                own = _own(record, buffers[taken:])
+                taken += len(own)
+            call = calls.pop(record.id, None)
+            if call is None:
+                self._notices.note("late reply", f"{self.endpoint} answered call {record.id} after its end")
+                continue
+            try:
+                result = call.decoder.decode(record.result, own) if own else call.decoder.plain(record.result)
+            except Exception as error:  # also what a type's own validation raises
+                self._settle_call(call, Internal(f"{call.method}: the result is not what was asked for: {error}"))
+                continue
+            future = call.future
+            if not future.done():
+                future.set_result(result)
         if taken != len(buffers):
             raise ProtocolError(f"a message brought {len(buffers)} buffers, its records announced {taken}")
 
@@ -417,6 +435,14 @@ def _details(raw: msgspec.Raw) -> dict[str, Any]:
     except Exception as error:
         _log.debug("details that can't be decoded: %s", error)
         return {}
+
+
+def _own(record: Reply | Item, buffers: Sequence[memoryview]) -> Sequence[memoryview]:
+    """The buffers of a record, the first of those that are left."""
+    own = buffers[: record.buffers]
+    if len(own) != record.buffers:
+        raise ProtocolError("a record announces more buffers than its message brought")
+    return own
 
 
 def _close(call: Pending[Any], future: asyncio.Future[Any]) -> None:

@@ -102,7 +102,7 @@ class Executor:
                 )
         self._admitting = self.routes
         self.refusing: str | None = None  # why no call is admitted any more
-        self._backlog_bytes = limits.backlog_bytes
+        self._roomy = min(limits.backlog_bytes, RECORD_BYTES)  # as long as no more waits, there is room for sure
         self._max_calls_per_peer = limits.max_calls_per_peer
         self._orphans: dict[int, Job] = {}  # running, of sessions that have ended
         self._watched = False  # whether a call's end concerns others than itself
@@ -311,12 +311,11 @@ class Executor:
             return
         job.started = True
         current_job.set(job)
-        route = job.route
+        session, key, route = job.session, job.key, job.route
         route.calls += 1
         try:
             result = await route.call(*job.args)
             if not job.answered:
-                key = job.key
                 if type(result) in BUFFER_TYPES and is_large(result):
                     self._answers.result(job, result)
                 elif key > 0:
@@ -325,14 +324,13 @@ class Executor:
                     except ENCODE_ERRORS:
                         self._answers.result(job, result)
                         return
-                    session = job.session
                     outbox = session.outbox
-                    nbytes = outbox.nbytes
-                    if len(record) > RECORD_BYTES or nbytes > self._backlog_bytes:
-                        self._answers.too_much(job, len(record))
+                    nbytes = outbox.nbytes + len(record)
+                    if nbytes > self._roomy:
+                        self._answers.check_room(job, len(record))
                     entries = outbox.entries
                     entries[key] = record
-                    outbox.nbytes = nbytes + len(record)
+                    outbox.nbytes = nbytes
                     if not session.dirty or len(entries) >= FLUSH_AT:
                         self._post(session)
         except Exception as error:
@@ -342,11 +340,12 @@ class Executor:
             if not isinstance(error, asyncio.CancelledError):
                 raise
         finally:
-            if route.gate is None and not self._watched and not self.gate.queue:
-                self.gate.running -= 1
+            gate = self.gate
+            if route.gate is None and not self._watched and not gate.queue:
+                gate.running -= 1
                 if job.task is not None:  # it is in the tables: an eager task that never suspended is not
                     job.task = None  # its context refers to the job
-                    job.session.calls.pop(job.key, None)
+                    session.calls.pop(key, None)
             else:
                 self._release(job)
 
