@@ -163,6 +163,21 @@ class Outbox:
 
     def peek(self) -> tuple[bytes, Sequence[Buffer]] | None:
         """The next message as (header frame, buffer frames), None if there is none; `commit` once it is sent."""
+        entries = self.entries
+        if (
+            entries
+            and not (self._control or self._flows or self._large)
+            and self.nbytes <= _MESSAGE_BYTES
+            and len(entries) <= _MESSAGE_RECORDS
+            and self.sent - self.acked < self.window
+            and self._pong is None
+        ):
+            self.taken = len(entries)
+            return join(entries.values()), ()  # type: ignore[arg-type]  # none is large: all are bytes
+        return self._peek_all()
+
+    def _peek_all(self) -> tuple[bytes, Sequence[Buffer]] | None:
+        """As `peek`, where there is not just a handful of small entries."""
         records: list[bytes] = []
         if self._pong is not None:
             records.append(encode((PONG, self._pong)))
@@ -199,21 +214,20 @@ class Outbox:
             self.taken += 1
         return join(records), ()
 
-    def commit(self, nbytes: int) -> None:
-        """The message last peeked at was sent, so many bytes of it."""
+    def commit(self, nbytes: int) -> bool:
+        """The message last peeked at was sent, so many bytes of it; whether more is `pending`."""
         self.sent += nbytes
-        self._pong = None
         if self._control_taken:
             del self._control[: self._control_taken]
-        if not self.taken:
-            return
-        if self.taken == len(self.entries):
+            self._control_taken = 0
+        self._pong = None
+        if self.taken < len(self.entries):
+            for key in list(islice(self.entries, self.taken)):
+                self._forget(self.entries.pop(key))
+        elif self.taken:
             self.entries = {}
-            self.nbytes = self.nbytes_apart = 0
-            self._large = 0
-            return
-        for key in list(islice(self.entries, self.taken)):
-            self._forget(self.entries.pop(key))
+            self.nbytes = self.nbytes_apart = self._large = 0
+        return self.pending
 
     def _forget(self, entry: Entry) -> None:
         size = _size(entry)

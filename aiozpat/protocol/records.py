@@ -6,14 +6,21 @@ records announce. Records are arrays that begin with their tag; README.md beside
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, Protocol
 
 import msgspec
 
 from aiozpat.errors import ProtocolError
 
 Buffer = bytes | bytearray | memoryview
+
+
+class Readable(Protocol):
+    """Whatever shows its bytes: a `Buffer`, or a received frame."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
 
 MAGIC: Final = 0xC1
 VERSION: Final = 1
@@ -208,17 +215,18 @@ def _heads(count: int) -> tuple[bytes, ...]:
     return tuple(bytes((MAGIC, VERSION)) + array_head(number) for number in range(count))
 
 
-_HEADS = _heads(1024)  # made once: most batches are small
+_HEADS_MADE = 1024  # most batches are smaller
+_HEADS = _heads(_HEADS_MADE)
 
 
-def join(records: Sequence[bytes]) -> bytes:
+def join(records: Collection[bytes]) -> bytes:
     """The header frame that holds these encoded records."""
     count = len(records)
-    head = _HEADS[count] if count < len(_HEADS) else bytes((MAGIC, VERSION)) + array_head(count)
+    head = _HEADS[count] if count < _HEADS_MADE else bytes((MAGIC, VERSION)) + array_head(count)
     return head + b"".join(records)
 
 
-def split(header: Buffer) -> list[Record]:
+def split(header: Readable) -> list[Record]:
     """Read a header frame.
 
     Raises:
@@ -227,16 +235,17 @@ def split(header: Buffer) -> list[Record]:
         ProtocolError: It is AZP/1, and damaged, hostile or over a limit.
     """
     view = memoryview(header)
-    check_head(view)
-    if view[1] != VERSION:
-        raise UnknownVersion(view[1])
+    if not (2 < len(view) <= RECORD_LIMIT and view[0] == MAGIC and view[1] == VERSION):  # nearly all are
+        check_head(view)
+        if view[1] != VERSION:
+            raise UnknownVersion(view[1])
     try:
         return _decode(view[2:])
     except _DECODE_ERRORS as error:
         raise ProtocolError(f"records that don't decode: {error}") from None
 
 
-def split_timeless(header: Buffer) -> Hello | Reset:
+def split_timeless(header: Readable) -> Hello | Reset:
     """The one record of a message of any version, if it is one of the two that never change.
 
     Raises:

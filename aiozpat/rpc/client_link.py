@@ -35,6 +35,7 @@ from aiozpat.protocol.records import (
     Hello,
     Ping,
     Pong,
+    Readable,
     Record,
     Reset,
     UnknownVersion,
@@ -140,17 +141,24 @@ class ClientLink:
             self.socket.settle()
 
     def _send(self) -> None:
-        socket, outbox = self.socket, self.outbox
+        socket, outbox, turns = self.socket, self.outbox, self.turns
         if socket.closed or self._blocked or self.phase is Phase.CONNECTING:
             return
         while (message := outbox.peek()) is not None:
             header, buffers = message
-            if not (socket.send_frames((header, *buffers)) if buffers else socket.send(header)):
+            nbytes = len(header)
+            if not buffers:
+                sent = socket.send(header)
+            else:
+                nbytes += sum(map(len, buffers))
+                sent = socket.send_frames((header, *buffers))
+            if not sent:
                 self._blocked = True
                 break
-            outbox.commit(len(header) + sum(map(len, buffers)))
-            self.turns.go_on()
-            if not outbox.pending:
+            pending = outbox.commit(nbytes)
+            if turns.waiting:
+                turns.go_on()
+            elif not pending:
                 break
 
     def _on_writable(self) -> None:
@@ -176,11 +184,10 @@ class ClientLink:
         outbox.received += nbytes
         if outbox.received >= outbox.ack_at:
             outbox.acknowledge()
-        header = memoryview(frames[0])
         try:
-            self._on_records(split(header), buffers)
+            self._on_records(split(frames[0]), buffers)
         except UnknownVersion as error:
-            self._on_unknown_version(header, error)
+            self._on_unknown_version(frames[0], error)
             return
         except ProtocolError as error:
             self._notices.note("protocol error", f"{self.endpoint}: {error}")
@@ -189,7 +196,7 @@ class ClientLink:
         if outbox.pending:
             self._later()
 
-    def _on_unknown_version(self, header: memoryview, error: UnknownVersion) -> None:
+    def _on_unknown_version(self, header: Readable, error: UnknownVersion) -> None:
         """A server of another version can still say so: a reset never changes."""
         try:
             record = split_timeless(header)

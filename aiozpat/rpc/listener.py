@@ -83,6 +83,7 @@ class Listener:
         self._dirty: list[Session] = []
         self._next_turn: list[Session] = []  # had more to send than one turn allows
         self._flushing = False
+        self._taking = False  # in the midst of a message's records
         self._blocked: dict[bytes, Session] = {}
         self._changed: asyncio.Future[None] | None = None
         self._token = 0
@@ -109,7 +110,7 @@ class Listener:
             if session is None:
                 self._on_stranger(identity, frames)
             else:
-                self._on_message(session, frames, split(memoryview(frames[0])))
+                self._on_message(session, frames, split(frames[0]))
         except NotAzp as error:
             self._notices.note("not azp", str(error))
         except UnknownVersion as error:
@@ -130,19 +131,19 @@ class Listener:
         outbox.received += nbytes
         if outbox.received >= outbox.ack_at:
             outbox.acknowledge()
-        before, self._flushing = self._flushing, True  # what ends at once is sent below, together
+        self._taking = True  # what ends at once is sent below, together
         try:
             if self.executor is not None:
                 self.executor.receive(session, records, buffers, now)
         finally:
-            self._flushing = before
+            self._taking = False
             if outbox.pending:
                 self._mark(session)
             if self._dirty:
                 self._flush()
         if outbox.nbytes - outbox.nbytes_apart > self._most_waiting:
             self._drop(session, "does not read the errors that its calls get")
-        if session.calls:
+        if len(session.calls) > 1:
             self._later()  # behind the tasks just started, whose replies then leave together
 
     def control(self, session: Session, record: Record) -> None:
@@ -308,12 +309,16 @@ class Listener:
     # What leaves
 
     def post(self, session: Session) -> None:
-        """Something was put into this session's outbox."""
-        if not session.dirty:
+        """An answer was put into this session's outbox."""
+        if session.dirty:
+            if len(session.outbox) >= FLUSH_AT and not session.blocked:
+                self._send(session)
+        elif len(session.calls) > 1 or self._taking or session.blocked:
             self._mark(session)
             self._later()
-        elif len(session.outbox) >= FLUSH_AT and not session.blocked:
+        else:  # no other is to be expected that it could leave with
             self._send(session)
+            self.socket.look()
 
     def touch(self, session: Session) -> None:
         """Something was put into this session's outbox, and more may follow: send it in a moment."""
@@ -361,8 +366,13 @@ class Listener:
                     session.stuck_since = session.stuck_since or _monotonic()
                 return
             header, buffers = message
+            nbytes = len(header)
             try:
-                sent = self.socket.send_frames((session.identity, header, *buffers))
+                if not buffers:
+                    sent = self.socket.send_to(session.identity, header)
+                else:
+                    nbytes += sum(map(len, buffers))
+                    sent = self.socket.send_frames((session.identity, header, *buffers))
             except PeerUnreachable:
                 if not session.ending:
                     self._notices.count("client gone")
@@ -372,17 +382,18 @@ class Listener:
             if not sent:
                 self._block(session)
                 return
-            outbox.commit(len(header) + sum(map(len, buffers)))
+            pending = outbox.commit(nbytes)
             if outbox.taken or not outbox.waiting:
                 session.stuck_since = None
-            session.turns.go_on()
-            if not outbox.pending:
+            if session.turns.waiting:
+                session.turns.go_on()
+            elif not pending:
                 return
         self._next_turn.append(session)
         self._later()
 
     def _later(self) -> None:
-        if not self._flushing:
+        if not self._flushing and not self._taking:
             self._flushing = True
             self._loop.call_soon(self._flush_and_settle, context=self._variables)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from typing import Any
+from typing import Any, NoReturn
 
 import zmq
 import zmq.asyncio
@@ -58,6 +58,7 @@ class Socket:
     """
 
     __slots__ = (
+        "_brings",
         "_closed",
         "_context",
         "_endpoints",
@@ -107,6 +108,7 @@ class Socket:
         self._vague = kind in ALWAYS_WRITABLE
         self.scheduled = False  # to look at EVENTS, at the end of this turn
         self._want_write = False
+        self._brings = False  # whether the FD's last word was for a message
         self.overlong = 0  # messages of more than `max_frames` frames that `receive_many` has dropped
         self._endpoints: list[str] = []
         self._monitor: Monitor | None = None
@@ -210,6 +212,7 @@ class Socket:
         try:
             frame = self._recv(_NOBLOCK, False)
         except zmq.Again:
+            self._brings = False
             return None
         return self._with_rest(frame) if frame.more else [frame]
 
@@ -219,6 +222,7 @@ class Socket:
         try:
             identity: bytes = recv(_NOBLOCK)
         except zmq.Again:
+            self._brings = False
             return None
         frame = recv(_NOBLOCK, False)
         return identity, (self._with_rest(frame) if frame.more else [frame])
@@ -251,7 +255,8 @@ class Socket:
                 if left <= 0:
                     break
         except zmq.Again:
-            pass
+            if not messages:
+                self._brings = False
         return messages
 
     def _with_rest(self, frame: Frame) -> list[Frame]:
@@ -274,6 +279,18 @@ class Socket:
         except zmq.Again:
             self._refuse()
             return False
+        return True
+
+    def send_to(self, identity: bytes, payload: bytes) -> bool:
+        """Try to send a ROUTER's peer a message of one frame; as `send` otherwise."""
+        try:
+            self._send(identity, _NOBLOCK_MORE)
+            self._send(payload, _NOBLOCK, len(payload) < _COPY_BELOW)
+        except zmq.Again:
+            self._refuse()
+            return False
+        except zmq.ZMQError as error:
+            self._raise(error)
         return True
 
     def send_frames(self, frames: Sequence[Buffer]) -> bool:
@@ -301,10 +318,14 @@ class Socket:
             self._refuse()
             return False
         except zmq.ZMQError as error:
-            if error.errno == zmq.EHOSTUNREACH:
-                raise PeerUnreachable("no such peer is connected") from None
-            raise
+            self._raise(error)
         return True
+
+    @staticmethod
+    def _raise(error: zmq.ZMQError) -> NoReturn:
+        if error.errno == zmq.EHOSTUNREACH:
+            raise PeerUnreachable("no such peer is connected") from None
+        raise error
 
     def _check_sizes(self, frames: Sequence[Buffer]) -> None:
         """Refuse what peers would cut the connection for: libzmq does it without a word, and may not connect again."""
@@ -342,32 +363,44 @@ class Socket:
     def _pump(self, again: bool = False) -> None:
         """Receive, on the FD's word or `again` on our own.
 
-        Asking for EVENTS costs as much as receiving. So a message that comes alone is followed by one look, after the
-        callbacks that it caused and whatever they sent; only where messages stand in line are they taken in one go.
+        Asking for EVENTS costs as much as receiving. So the FD's word is taken for a message where the last one was,
+        and one that comes alone is followed by one look, after the callbacks that it caused and whatever they sent;
+        only where messages stand in line are they taken in one go.
         """
         self.scheduled = False
         if self._closed:
             return
-        if self._vague and self._want_write and not again:
+        if self._want_write and self._vague and not again:
             # It always says that it is writable; that its FD woke is the only sign that a full peer may have room.
             self._take_writable()
+            if self.closed:
+                return
         try:
-            for number in range(_BATCH):
-                events = self._get(_EVENTS)
-                if self._want_write and events & _POLLOUT and not self._vague:
-                    self._take_writable()
-                elif not events & _POLLIN or self._paused:
+            if again or not self._brings or self._paused or self._want_write:
+                if not self._receive_while(again):
                     return
-                else:
-                    enough = self._on_readable()
-                    if self.closed:  # by what was received
-                        return
-                    if enough or (not again and not number):
-                        break
+            else:
+                self._on_readable()
         except BaseException:
             self.look()  # the edge is consumed: whatever went wrong, somebody must look again
             raise
         self.look()
+
+    def _receive_while(self, again: bool) -> bool:
+        """Do what EVENTS asks for, again and again if need be; whether more may be waiting."""
+        for _ in range(_BATCH):
+            events = self._get(_EVENTS)
+            if self._want_write and events & _POLLOUT and not self._vague:
+                self._take_writable()
+            elif not events & _POLLIN or self._paused:
+                return False
+            else:
+                self._brings = True
+                if self._on_readable() or not again:
+                    return True
+            if self.closed:  # by what was done
+                return False
+        return True
 
     def drain_events(self) -> None:
         """Report the events of connections that libzmq has told of; those precede the messages of the connection."""
