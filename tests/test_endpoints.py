@@ -14,6 +14,7 @@ import zmq
 
 import aiozpat
 from aiozpat import Dealer, Message, PeerUnreachable, Replier, Request, Requester, Router, TimedOut, errors
+from aiozpat.transport import Frame, Socket
 from tests.support import LOOPBACK, PATIENCE, in_thread, until
 
 
@@ -200,6 +201,87 @@ async def test_a_bound_requester_keeps_its_port_after_a_timeout() -> None:
             assert requester.endpoint == endpoint
             assert (await requester.request("0.0", timeout=PATIENCE)).text() == "0.0"
         await serving
+
+
+async def test_a_requester_that_is_woken_without_having_asked_finds_nothing() -> None:
+    async with Replier(bind=LOOPBACK) as replier, Requester(connect=replier.endpoint) as requester:
+        serving = asyncio.create_task(replier.serve(sleeper))
+        assert (await requester.request("0.0", timeout=PATIENCE)).text() == "0.0"
+        requester._on_readable()  # on the FD's word, which need not be for a message
+        assert requester.statistics().waiting == 0
+    await serving
+
+
+async def test_a_requester_goes_on_to_its_next_endpoint_after_a_timeout(port: int) -> None:
+    async with Replier(bind=LOOPBACK) as replier:
+        serving = asyncio.create_task(replier.serve(sleeper))
+        async with Requester(connect=[f"tcp://127.0.0.1:{port}", replier.endpoint]) as requester:
+            with pytest.raises(TimedOut):
+                await requester.request("to nobody", timeout=0.05)
+            assert (await requester.request("0.0", timeout=PATIENCE)).text() == "0.0"
+            with pytest.raises(TimedOut):
+                await requester.request("to nobody", timeout=0.05)
+            assert (await requester.request("0.0", timeout=PATIENCE)).text() == "0.0"
+    await serving
+
+
+@pytest.mark.parametrize("endpoint", [LOOPBACK, "ipc://*", "inproc://asks"])
+async def test_a_bound_requester_goes_on_after_a_request_given_up(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+    arrived: list[object] = []
+    receive = Socket.receive
+
+    async def echo(request: Request) -> bytes:
+        if request.text() == "late":
+            asked.set()
+            await answer.wait()
+        return request.body
+
+    def noting(socket: Socket) -> list[Frame] | None:
+        frames = receive(socket)
+        if frames is not None:
+            arrived.append(frames)
+        return frames
+
+    monkeypatch.setattr(Socket, "receive", noting)
+    async with Requester(bind=endpoint) as requester, Replier(connect=requester.endpoint) as replier:
+        serving = asyncio.create_task(replier.serve(echo))
+        asking = asyncio.create_task(requester.request("late"))
+        await asked.wait()
+        asking.cancel()
+        await asyncio.wait({asking})
+        assert asking.cancelled()
+        answer.set()
+        await until(lambda: len(arrived) == 1)
+        for text in ("next", "last"):
+            assert (await requester.request(text, timeout=PATIENCE)).text() == text
+    await serving
+
+
+async def test_a_requester_that_binds_later_numbers_its_requests_from_then_on() -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def echo(request: Request) -> bytes:
+        asked.set()
+        await answer.wait()
+        return request.body
+
+    async with Replier(bind=LOOPBACK) as replier, Requester(connect=replier.endpoint) as requester:
+        serving = asyncio.create_task(replier.serve(echo))
+        asking = asyncio.create_task(requester.request("without a number", timeout=PATIENCE))
+        await asked.wait()
+        requester.bind(LOOPBACK)
+        answer.set()
+        assert (await asking).text() == "without a number"
+    await serving
+    async with Requester() as requester, Router(connect=requester.bind(LOOPBACK), framing="raw") as router:
+        asking = asyncio.create_task(requester.request("with a number"))
+        first = await router.recv(PATIENCE)
+        assert (len(first.frames), first.header[1:]) == (3, (b"",))
+        asking.cancel()
+        await asyncio.wait({asking})
 
 
 async def ask_late_and_next(requester: Requester, asked: asyncio.Event, answer: threading.Event) -> str:

@@ -125,8 +125,7 @@ class Endpoint:
             InvalidEndpoint: Not an address of this machine.
             AddressInUse: Somebody else listens there.
         """
-        socket = self._usable()
-        bound = endpoint if socket.closed else socket.bind(endpoint)
+        bound = self._usable().bind(endpoint)
         self._addresses.append(Address(bound, True))
         return bound
 
@@ -136,9 +135,7 @@ class Endpoint:
         Raises:
             InvalidEndpoint: Not an address that can be connected to.
         """
-        socket = self._usable()
-        if not socket.closed:  # a Requester's is, for a moment after a timeout
-            socket.connect(endpoint)
+        self._usable().connect(endpoint)
         self._addresses.append(Address(endpoint, False))
 
     async def __aenter__(self) -> Self:
@@ -176,10 +173,9 @@ class Endpoint:
         )
         try:
             self._set_up(socket)
-            for number, address in enumerate(self._addresses):
+            for address in self._addresses:
                 if address.is_bind:
-                    # Should the socket be opened again, its peers look for it on the port that it had.
-                    self._addresses[number] = Address(socket.bind(address.endpoint), True)
+                    socket.bind(address.endpoint)
                 else:
                     socket.connect(address.endpoint)
         except BaseException:

@@ -8,21 +8,23 @@ from collections.abc import Sequence
 from aiozpat.endpoints.base import Endpoint
 from aiozpat.endpoints.inbox import Inbox
 from aiozpat.endpoints.line import Line, within
-from aiozpat.errors import AddressInUse, TimedOut
+from aiozpat.errors import TimedOut
 from aiozpat.message import FrameLike, Message, to_frames
 from aiozpat.transport import Socket, SocketKind
-
-_REBIND = 0.02  # seconds between tries to bind again: libzmq closes the old socket in the background
 
 
 class Requester(Endpoint):
     """Asks one question at a time, and awaits its answer.
 
     After a timeout or a cancellation ZeroMQ's REQ socket would be stuck, or take the late reply for the next one's.
-    Here the socket is closed then, and the next request goes by a new one. Concurrent requests wait for their turn.
-    Where it binds, a peer would come back to the new socket with the late reply in its hands: there its requests bear a
-    number, in a frame before the empty one (ZMQ_REQ_CORRELATE), which REP, `Replier` and `Router(framing="delimited")`
-    give back.
+    Here the socket is closed then, and the next request goes by a new one, to the next of the endpoints. Concurrent
+    requests wait for their turn.
+
+    Where it binds, it keeps its socket: peers would not find another so soon, or come back to it with the late reply in
+    their hands. There its requests bear a number, in a frame before the empty one (ZMQ_REQ_CORRELATE), which REP,
+    `Replier` and `Router(framing="delimited")` give back, and a late reply is known by it. The price: requests that
+    were given up stay in the queue to a peer that hangs, up to `SocketOptions.send_queue_messages` of them, and are
+    handled if it goes on.
 
     Args:
         bind: One endpoint or several to listen on.
@@ -41,11 +43,8 @@ class Requester(Endpoint):
         self._turn = asyncio.Lock()
         self._line = Line()
         self._inbox: Inbox[Message] = Inbox(1, _nothing, _nothing)
-
-    def _set_up(self, socket: Socket) -> None:
-        # Only here: a ROUTER that takes three frames for a REQ's, as many do, would not know the four.
-        if any(address.is_bind for address in self._addresses):
-            socket.correlate()
+        self._asked = False  # whether somebody waits for a reply
+        self._sent_before = 0  # by earlier sockets
 
     async def request(self, *frames: FrameLike, timeout: float | None = None) -> Message:
         """Send a request and wait for its reply.
@@ -57,6 +56,7 @@ class Requester(Endpoint):
         Raises:
             TimedOut: No reply in time. The request may have been handled; a late reply is given to no other one.
             TypeError: A frame is neither bytes-like nor text.
+            ValueError: There is no frame, or one over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
         """
         parts = to_frames(frames)
@@ -71,34 +71,48 @@ class Requester(Endpoint):
 
     async def _in_turn(self, parts: Sequence[bytes]) -> Message:
         async with self._turn:
-            while self._usable().closed and not self._reopen():  # noqa: ASYNC110 - libzmq does not tell when it is free
-                await asyncio.sleep(_REBIND)
-            await self._line.send(lambda: self._try(parts), None)
+            self._usable()
+            await self._line.send(lambda: self._try_to_ask(parts), None)
+            self._asked = True
             try:
                 return await self._inbox.take(None)
             except BaseException:
                 self._abandon()
                 raise
+            finally:
+                self._asked = False
+
+    def _try_to_ask(self, parts: Sequence[bytes]) -> bool:
+        # Not in `bind`, where an earlier request may be out that bears no number. And only where it binds: a ROUTER
+        # that takes three frames for a REQ's, as many do, would not know the four.
+        if self._binds:
+            self._usable().correlate()
+        return self._try(parts)
+
+    @property
+    def _binds(self) -> bool:
+        return any(address.is_bind for address in self._addresses)
+
+    def _usable(self) -> Socket:
+        socket = super()._usable()
+        if socket.closed and self._context is not None:  # since a request was given up
+            socket = self._socket = self._open(self._context)
+        return socket
 
     def _abandon(self) -> None:
         """The reply of the request that was sent is not wanted any more: nor is the socket that would get it."""
         self._inbox.clear()  # where it may be already
-        if self._socket is not None and not self._closed:
-            self._socket.detach(0)
-            self._reopen()
-
-    def _reopen(self) -> bool:
-        """Make a new socket; False while the old one still holds the address."""
-        if self._context is not None:
-            try:
-                self._socket = self._open(self._context)
-            except AddressInUse:
-                return False
-        return True
+        if self._socket is None or self._closed or self._binds:
+            return
+        self._socket.detach(0)
+        # A socket begins with its first address, and that which was asked last may be dead.
+        turn = (self._sent - self._sent_before) % len(self._addresses)
+        self._addresses = self._addresses[turn:] + self._addresses[:turn]
+        self._sent_before = self._sent
 
     def _on_readable(self) -> None:
         frames = self._socket.receive() if self._socket is not None else None
-        if frames is not None and not self._too_long(frames):
+        if frames is not None and self._asked and not self._too_long(frames):
             self._received += 1
             self._inbox.put(Message(tuple(frame.bytes for frame in frames)))
 

@@ -38,6 +38,7 @@ _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
+_NOTHING = (zmq.EAGAIN, zmq.EFSM)  # what a receive says where no message waits; the second by a REQ that has not asked
 
 
 class Socket:
@@ -190,8 +191,12 @@ class Socket:
         self._endpoints.append(attach.connect(self._socket, endpoint, ipv6=self._options.ipv6))
 
     def correlate(self) -> None:
-        """Number the requests of a REQ, and drop the replies that bring another number back; before the first one."""
+        """Number the requests of a REQ from now on, and drop the replies that bring another number back.
+
+        Then a request may follow one that has no reply yet.
+        """
         self._socket.setsockopt(zmq.REQ_CORRELATE, 1)
+        self._socket.setsockopt(zmq.REQ_RELAXED, 1)
 
     def subscribe(self, prefix: bytes) -> None:
         """Let messages that begin so come in; a SUB's."""
@@ -211,7 +216,9 @@ class Socket:
         """The next message's frames, or None when there is none."""
         try:
             frame = self._recv(_NOBLOCK, False)
-        except zmq.Again:
+        except zmq.ZMQError as error:
+            if error.errno not in _NOTHING:
+                raise
             self._brings = False
             return None
         return self._with_rest(frame) if frame.more else [frame]
