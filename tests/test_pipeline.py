@@ -114,6 +114,22 @@ async def test_a_frame_that_peers_would_not_take_is_refused_at_once() -> None:
             await pusher.send_many("text")
 
 
+@pytest.mark.parametrize("before", [(), ("",), ("", "")])
+async def test_a_small_limit_holds_for_small_frames_too(before: tuple[str, ...]) -> None:
+    options = SocketOptions(max_message_bytes=1000)
+    async with (
+        Puller(bind=LOOPBACK, options=options) as puller,
+        Pusher(connect=puller.endpoint, options=options) as pusher,
+    ):
+        for number in range(len(before) + 1):
+            frames = [*before]
+            frames.insert(number, "x" * 1001)
+            with pytest.raises(ValueError, match="max_message_bytes is 1000"):
+                await pusher.send(*frames)
+        await pusher.send(*before, "x" * 1000)
+        assert (await puller.recv(PATIENCE)).text() == "x" * 1000
+
+
 async def test_a_bind_that_fails_costs_no_wake_up(port: int) -> None:
     async with (
         Puller(bind=LOOPBACK) as puller,

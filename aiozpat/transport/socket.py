@@ -75,6 +75,7 @@ class Socket:
         "_recv",
         "_retry",
         "_send",
+        "_small",
         "_socket",
         "_vague",
         "_variables",
@@ -101,6 +102,7 @@ class Socket:
         self._variables = copy_context()
         self._context = context
         self._options = options
+        self._small = min(_COPY_BELOW, options.max_message_bytes + 1)  # bytes; a shorter frame goes without a check
         self._on_readable = on_readable
         self._on_writable = on_writable
         self._max_frames = max_frames
@@ -278,8 +280,7 @@ class Socket:
     def send(self, payload: Buffer) -> bool:
         """Try to send one frame; False when there is no room or no connection, and then `on_writable` follows.
 
-        Raises:
-            PeerUnreachable: The socket knows that nobody can get it.
+        Its size is the caller's to know, here and in `send_to`: a header of the protocol has a limit of its own.
         """
         try:
             self._send(payload, _NOBLOCK)
@@ -289,7 +290,11 @@ class Socket:
         return True
 
     def send_to(self, identity: bytes, payload: bytes) -> bool:
-        """Try to send a ROUTER's peer a message of one frame; as `send` otherwise."""
+        """Try to send a ROUTER's peer a message of one frame; as `send` otherwise.
+
+        Raises:
+            PeerUnreachable: No such peer is connected.
+        """
         try:
             self._send(identity, _NOBLOCK_MORE)
             self._send(payload, _NOBLOCK, len(payload) < _COPY_BELOW)
@@ -305,18 +310,22 @@ class Socket:
 
         The frames must be buffers: one that fails to convert after the first is out would leave the message open, and
         the next message's first frame would end up as its tail.
+
+        Raises:
+            PeerUnreachable: A ROUTER's first frame names nobody who is connected.
+            ValueError: A frame is over `SocketOptions.max_message_bytes`.
         """
         send = self._send
         count = len(frames)
         try:
             # Nearly all messages are one or two small frames: a loop would double what they cost.
-            if count == 1 and len(frames[0]) < _COPY_BELOW:
+            if count == 1 and len(frames[0]) < self._small:
                 send(frames[0], _NOBLOCK)
-            elif count == 2 and len(frames[0]) < _COPY_BELOW and len(frames[1]) < _COPY_BELOW:
+            elif count == 2 and len(frames[0]) < self._small and len(frames[1]) < self._small:
                 send(frames[0], _NOBLOCK_MORE)
                 send(frames[1], _NOBLOCK)
             else:
-                self._check_sizes(frames)
+                self.check_sizes(frames)
                 for number, frame in enumerate(frames, 1):
                     small = len(frame) < _COPY_BELOW
                     flags = _NOBLOCK if number == count else _NOBLOCK_MORE
@@ -334,8 +343,12 @@ class Socket:
             raise PeerUnreachable("no such peer is connected") from None
         raise error
 
-    def _check_sizes(self, frames: Sequence[Buffer]) -> None:
-        """Refuse what peers would cut the connection for: libzmq does it without a word, and may not connect again."""
+    def check_sizes(self, frames: Sequence[Buffer]) -> None:
+        """Refuse what peers would cut the connection for: libzmq does it without a word, and may not connect again.
+
+        Raises:
+            ValueError: A frame is over `SocketOptions.max_message_bytes`.
+        """
         most = self._options.max_message_bytes
         for frame in frames:
             if len(frame) > most:
