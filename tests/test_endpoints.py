@@ -97,6 +97,25 @@ async def test_a_failing_handler_leaves_no_req_peer_waiting(server: type[Router]
     await serving
 
 
+@pytest.mark.parametrize("server", [Router, Replier])
+async def test_an_answer_that_is_too_large_leaves_no_req_peer_waiting(server: type[Router] | type[Replier]) -> None:
+    async def handler(request: Request) -> bytes:
+        return bytes(int(request.text()))
+
+    async def asked(on_error: Callable[[Request, Exception], bytes] | None) -> list[bytes]:
+        async with server(bind=LOOPBACK, options=aiozpat.SocketOptions(max_message_bytes=100_000)) as endpoint:
+            serving = asyncio.create_task(endpoint.serve(handler, on_error=on_error))
+            async with Requester(connect=endpoint.endpoint) as requester:
+                answers = [(await requester.request(size, timeout=PATIENCE)).body for size in ("100001", "1")]
+            assert endpoint.statistics().notices["handler failed"] == 1
+        await serving
+        return answers
+
+    assert await asked(None) == [b"", bytes(1)]
+    assert await asked(lambda request, error: str(error).encode()[:24]) == [b"a frame of 100001 bytes;", bytes(1)]
+    assert await asked(lambda request, error: bytes(100_001)) == [b"", bytes(1)]
+
+
 async def test_on_error_chooses_the_answer() -> None:
     async def handler(request: Request) -> bytes:
         raise ValueError("that went wrong")

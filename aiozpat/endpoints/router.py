@@ -40,8 +40,9 @@ class Responder(Receiver[Request]):
         Args:
             handler: `async def`; gets the message, returns the answer: one frame, several, or `None` for no answer.
             max_concurrency: How many handlers run at once.
-            on_error: Gets the message and the exception of a handler that raised, and returns the answer. By default
-                the failure is logged and counted, and a REQ peer gets an empty reply, since it would wait for ever.
+            on_error: Gets the message and the exception of a handler that raised, or whose answer can't be sent, and
+                returns the answer. By default the failure is logged and counted, and a REQ peer gets an empty reply,
+                since it would wait for ever.
 
         Raises:
             UsageError: Another `serve` runs, the handler is no coroutine function, `max_concurrency` is less than 1.
@@ -61,6 +62,15 @@ class Responder(Receiver[Request]):
         """How many sends wait for room at a peer."""
         line = self._lines.get(identity)
         return len(line) if line is not None else 0
+
+    def check_sizes(self, parts: Sequence[bytes]) -> None:
+        """Refuse what can't be sent to any peer.
+
+        Raises:
+            ValueError: A frame is over `SocketOptions.max_message_bytes`.
+        """
+        if self._socket is not None:
+            self._socket.check_sizes(parts)
 
     async def _answer(self, identity: bytes, parts: Sequence[bytes], timeout: float | None) -> None:
         """Send to one peer; a full peer holds up only what is for itself."""

@@ -89,8 +89,7 @@ class Serving:
 
     async def _handle(self, request: Request) -> Sequence[bytes] | None:
         try:
-            answer = await self._handler(request)
-            return None if answer is None else payload_frames(answer)
+            return self._parts(await self._handler(request))
         except Exception as error:
             return self._failed(request, error)
         except asyncio.CancelledError:
@@ -98,13 +97,20 @@ class Serving:
                 raise
             return self._failed(request, Cancelled("the handler cancelled itself"))
 
+    def _parts(self, answer: Payload | None) -> Sequence[bytes] | None:
+        """An answer's frames; one that can't be sent is the failure of who gave it."""
+        if answer is None:
+            return None
+        parts = payload_frames(answer)
+        self._endpoint.check_sizes(parts)
+        return parts
+
     def _failed(self, request: Request, error: Exception) -> Sequence[bytes] | None:
         """Log, count, and find an answer: a REQ peer would wait for ever."""
         self._notices.count("handler failed")
         if self._on_error is not None:
             try:
-                answer = self._on_error(request, error)
-                return None if answer is None else payload_frames(answer)
+                return self._parts(self._on_error(request, error))
             except Exception as second:
                 _log.error("on_error failed for %r", request, exc_info=second)
         _log.error("the handler failed for %r", request, exc_info=error)
