@@ -551,6 +551,32 @@ async def test_a_peer_that_does_not_read_holds_up_nobody_else() -> None:
             await waiting
 
 
+async def test_room_that_a_peer_makes_just_before_the_loop_looks_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiozpat.transport.socket._RETRY", 10 * PATIENCE)  # no help from there
+    loop = asyncio.get_running_loop()
+    options = aiozpat.SocketOptions(send_queue_messages=1, send_buffer_bytes=4096)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.linger, peer.rcvhwm, peer.rcvbuf, peer.rcvtimeo = 0, 1, 4096, int(PATIENCE * 1000)
+        async with Router(bind=LOOPBACK, options=options) as router:
+            peer.connect(router.endpoint)
+            peer.send(b"here I am")
+            identity = (await router.recv(PATIENCE)).identity
+            for _ in range(3):  # until all that the kernel takes is full
+                with pytest.raises(TimedOut):
+                    while True:
+                        await router.send(identity, bytes(20_000), timeout=0.2)
+
+            def make_room() -> None:  # the loop's other work, behind the refused send and before the look it asks for
+                for _ in range(router.statistics().sent):
+                    peer.recv()
+
+            working = loop.call_soon(make_room)
+            await router.send(identity, "there is room", timeout=PATIENCE)
+            working.cancel()  # should the kernel have taken more, and the message have gone at once
+            while peer.recv() != b"there is room":
+                pass
+
+
 async def test_the_inbox_is_bounded_and_senders_feel_it() -> None:
     options = aiozpat.SocketOptions(send_queue_messages=10, receive_queue_messages=10)
     async with Dealer(bind=LOOPBACK, options=options) as sink:  # noqa: SIM117 - the second needs its port

@@ -38,6 +38,7 @@ _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
+_zmq_poll: Any = zmq.backend.zmq_poll
 _NOTHING = (zmq.EAGAIN, zmq.EFSM)  # what a receive says where no message waits; the second by a REQ that has not asked
 
 
@@ -358,7 +359,7 @@ class Socket:
 
     def settle(self) -> None:
         """Look at EVENTS after a send from outside `on_readable`: it may have consumed the FD's edge."""
-        if self._closed or self.scheduled:
+        if self._closed or self.scheduled or self._is_about_to_wake():
             return
         events = self._get(_EVENTS)
         if (events & _POLLIN and not self._paused) or (events & _POLLOUT and self._want_write and not self._vague):
@@ -389,6 +390,8 @@ class Socket:
         """
         self.scheduled = False
         if self._closed:
+            return
+        if again and self._is_about_to_wake():
             return
         if self._want_write and self._vague and not again:
             # It always says that it is writable; that its FD woke is the only sign that a full peer may have room.
@@ -421,6 +424,10 @@ class Socket:
             if self.closed:  # by what was done
                 return False
         return True
+
+    def _is_about_to_wake(self) -> bool:
+        """Whether senders wait for the FD's word, and it has one: a look at EVENTS would take it away from them."""
+        return self._want_write and self._vague and bool(_zmq_poll([(self._fd, _POLLIN)], 0))
 
     def drain_events(self) -> None:
         """Report the events of connections that libzmq has told of; those precede the messages of the connection."""
