@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import zmq
+import zmq.asyncio
 
 import aiozpat
 from aiozpat import Pair, Puller, Pusher, SocketOptions, TimedOut, errors
@@ -128,6 +130,62 @@ async def test_a_small_limit_holds_for_small_frames_too(before: tuple[str, ...])
                 await pusher.send(*frames)
         await pusher.send(*before, "x" * 1000)
         assert (await puller.recv(PATIENCE)).text() == "x" * 1000
+
+
+async def test_a_message_whose_peer_goes_between_its_frames_is_sent_whole_or_not_at_all() -> None:
+    """libzmq drops what follows up to the message's end, the next message if that end does not come."""
+    sent: list[list[bytes]] = [[]]
+    dropping = False
+    goes = True
+
+    def backend(frame: bytes, flags: int, copy: bool = True) -> None:
+        nonlocal dropping, goes
+        more = bool(flags & zmq.SNDMORE)
+        if dropping:
+            dropping = more
+            return
+        if goes and sent[-1]:  # between two frames
+            goes, dropping = False, more
+            sent[-1].clear()
+            raise zmq.Again
+        sent[-1].append(bytes(frame))
+        if not more:
+            sent.append([])
+
+    async with Pusher(bind=LOOPBACK) as pusher:
+        socket = pusher._socket
+        assert socket is not None
+        socket._send = backend
+        with pytest.raises(TimedOut, match="nothing was sent"):
+            await pusher.send("one", "two", "three", "four", timeout=0.01)
+        assert pusher.statistics().sent == 0
+        await pusher.send("five", "six", "seven")
+        assert sent == [[b"five", b"six", b"seven"], []]
+
+
+@pytest.mark.parametrize("step", ["monitor", "connect"])
+async def test_an_endpoint_that_cant_be_watched_leaves_no_reader_and_no_socket(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[Any, int]] = []
+    make = zmq.asyncio.Context.socket
+
+    def noted(*arguments: Any) -> Any:
+        socket = make(*arguments)
+        made.append((socket, int(socket.get(zmq.FD))))
+        return socket
+
+    def fail(*_: object) -> None:
+        raise zmq.ZMQError(errno.EMFILE)
+
+    monkeypatch.setattr(zmq.asyncio.Context, "socket", noted)
+    monkeypatch.setattr(zmq.asyncio.Socket, step, fail)
+    with pytest.raises(errors.AiozpatError, match="can't set up a socket"):
+        await Pusher(bind=LOOPBACK).__aenter__()
+    assert made
+    for socket, fd in made:
+        assert socket.closed
+        assert not asyncio.get_running_loop().remove_reader(fd)
 
 
 async def test_a_bind_that_fails_costs_no_wake_up(port: int) -> None:

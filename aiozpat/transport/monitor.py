@@ -67,11 +67,16 @@ class Monitor:
         endpoint = f"inproc://aiozpat-monitor-{next(_numbers)}"
         watched.monitor(endpoint, _EVENTS)
         self._socket: Any = watched.context.socket(zmq.PAIR)
-        # Without a mark: while the queue is full, libzmq's I/O thread waits for room with the lock that closing needs.
-        self._socket.rcvhwm = 0
-        self._socket.connect(endpoint)
+        try:
+            # Without a mark: while the queue is full, libzmq's I/O thread waits for room with the lock that closing
+            # needs.
+            self._socket.rcvhwm = 0
+            self._socket.connect(endpoint)
+            self._fd = int(self._socket.get(zmq.FD))
+        except BaseException:
+            self._socket.close(linger=0)
+            raise
         self._receive_part: Any = zmq.backend.Socket.recv.__get__(self._socket)
-        self._fd = int(self._socket.get(zmq.FD))
         self._closed = False
         loop.add_reader(self._fd, self.drain)
         loop.call_soon(self.drain)  # the FD is edge-triggered: what came before the reader would be missed

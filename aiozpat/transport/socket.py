@@ -151,7 +151,11 @@ class Socket:
         self._fd = self._get(int(zmq.FD))
         self._add_reader()
         if on_event is not None:
-            self._monitor = Monitor(self._loop, self._socket, on_event)
+            try:
+                self._monitor = Monitor(self._loop, self._socket, on_event)
+            except BaseException:
+                self._loop.remove_reader(self._fd)  # before it is closed
+                raise
 
     def _add_reader(self) -> None:
         try:
@@ -327,16 +331,28 @@ class Socket:
                 send(frames[1], _NOBLOCK)
             else:
                 self.check_sizes(frames)
-                for number, frame in enumerate(frames, 1):
-                    small = len(frame) < _COPY_BELOW
-                    flags = _NOBLOCK if number == count else _NOBLOCK_MORE
-                    send(frame if small else whole(frame), flags, small)
+                self._send_each(frames)
         except zmq.Again:
             self._refuse()
             return False
         except zmq.ZMQError as error:
             self._raise(error)
         return True
+
+    def _send_each(self, frames: Sequence[Buffer]) -> None:
+        last, refused = len(frames) - 1, False
+        for number, frame in enumerate(frames):
+            small = len(frame) < _COPY_BELOW
+            try:
+                self._send(frame if small else whole(frame), _NOBLOCK_MORE if number < last else _NOBLOCK, small)
+            except zmq.Again:
+                if not number:
+                    raise
+                # The peer went between two frames. libzmq drops what follows, up to the message's end: if that did not
+                # come, it would drop the next try as well, and say that it was sent.
+                refused = True
+        if refused:
+            raise zmq.Again
 
     @staticmethod
     def _raise(error: zmq.ZMQError) -> NoReturn:
