@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -392,6 +394,33 @@ async def test_an_ipc_address_in_use_is_not_taken_away(tmp_path: Path) -> None:
         assert (await router.recv(PATIENCE)).text() == "still there"
     async with Router(bind=endpoint):
         assert (tmp_path / "file").read_text() == "precious"
+
+
+async def test_an_ipc_address_whose_backlog_is_full_is_in_use(tmp_path: Path) -> None:
+    path = f"{tmp_path}/socket"
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        for _ in range(4):  # more than may wait
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect_ex(path)
+        with pytest.raises(errors.AddressInUse):
+            await Router(bind=f"ipc://{path}").__aenter__()
+
+
+async def test_an_ipc_path_that_is_too_long_is_no_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ("x" * 200)
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        for path in (folder / "socket", folder / "none", tmp_path / ("x" * 300)):
+            with pytest.raises(errors.InvalidEndpoint, match="can't bind"):
+                await Router(bind=f"ipc://{path}").__aenter__()
+            with pytest.raises(errors.InvalidEndpoint, match="can't connect"):
+                await Dealer(connect=f"ipc://{path}").__aenter__()
 
 
 async def test_a_message_of_many_frames_arrives_whole() -> None:

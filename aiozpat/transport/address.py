@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,14 +63,18 @@ def check_ipc_free(endpoint: str) -> None:
 
     Raises:
         AddressInUse: Somebody listens there.
-        InvalidEndpoint: A file of another kind is there.
+        InvalidEndpoint: A file of another kind is there, or the path is too long for a socket.
     """
     scheme, _, name = endpoint.partition("://")
-    path = Path(name)
-    if scheme != "ipc" or name.startswith("@") or name == "*" or not path.exists():
+    if scheme != "ipc" or name.startswith("@") or name == "*" or not os.path.exists(name):
         return
-    if not path.is_socket():
+    if not Path(name).is_socket():
         raise InvalidEndpoint(f"{endpoint!r}: there is a file of that name that is no socket")
     with socket.socket(socket.AF_UNIX) as probe:
-        if probe.connect_ex(name) == 0:
+        probe.setblocking(False)
+        try:
+            problem = probe.connect_ex(name)
+        except OSError as error:
+            raise InvalidEndpoint(f"can't bind {endpoint!r}: {error}") from None
+        if problem in (0, errno.EAGAIN):  # EAGAIN: so many wait to be accepted that one more would have to wait
             raise AddressInUse(f"{endpoint} is in use: stop who listens there, or bind another path")
