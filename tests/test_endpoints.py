@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ import zmq
 import aiozpat
 from aiozpat import Dealer, Message, PeerUnreachable, Replier, Request, Requester, Router, TimedOut, errors
 from aiozpat.transport import Frame, Socket
+from aiozpat.transport.context import open_contexts
 from tests.support import LOOPBACK, PATIENCE, in_thread, until
 
 
@@ -728,6 +731,17 @@ async def test_an_endpoint_left_open_is_warned_about() -> None:
     with pytest.warns(ResourceWarning, match="was left open"):
         dealer.__del__()
     await dealer.close()
+
+
+def test_a_loop_that_ends_with_an_endpoint_open_takes_its_context_along() -> None:
+    async def leave_open() -> None:
+        await Dealer(bind=LOOPBACK).__aenter__()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # that it was left open
+        asyncio.run(leave_open())
+        gc.collect()
+    assert open_contexts() == 0
 
 
 async def _server_in_thread(serve: Callable[[Callable[[str], None]], None]) -> str:

@@ -9,7 +9,7 @@ import os
 import threading
 from types import TracebackType
 from typing import Self
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import zmq
 import zmq.asyncio
@@ -38,7 +38,8 @@ class Context:
 
     def __init__(self, *, io_threads: int = 1) -> None:
         self._io_threads = io_threads
-        self._loop: asyncio.AbstractEventLoop | None = None
+        # Weak: it is the key to this context in the table, and a loop that ended with endpoints open must go there.
+        self._loop: ReferenceType[asyncio.AbstractEventLoop] | None = None
         self._zmq: zmq.asyncio.Context | None = None
         self._users = 0
         self._longest_linger = 0.0
@@ -76,9 +77,9 @@ class Context:
         loop = asyncio.get_running_loop()
         if self._ended:
             raise Closed("this Context has ended; make a new one")
-        if self._loop is not None and self._loop is not loop:
+        if self._loop is not None and self._loop() is not loop:
             raise UsageError("this Context belongs to another event loop; a Context and its endpoints share one loop")
-        self._loop = loop
+        self._loop = ref(loop)
         if self._zmq is None:
             self._zmq = _new_zmq_context(self._io_threads)
         self._users += 1
@@ -109,13 +110,13 @@ class Context:
 
     async def _terminate(self) -> None:
         """End libzmq's context in a thread: `term` blocks until what lingers is sent."""
-        loop, context = self._loop, self._zmq
+        loop, context = asyncio.get_running_loop(), self._zmq
         self._ended = True
         self._zmq = None
         for owner, of_loop in tuple(_of_loop.items()):
             if of_loop is self:
                 del _of_loop[owner]
-        if loop is None or context is None:
+        if context is None:
             return
         done = loop.create_future()
         thread = threading.Thread(target=_term, args=(context, loop, done), name="aiozpat-context-end", daemon=True)
