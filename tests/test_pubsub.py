@@ -89,6 +89,14 @@ async def test_ready_means_that_nothing_is_missed_from_now_on() -> None:
         assert one.statistics().sent == 2  # the answers to `ready` are not the user's messages
 
 
+async def test_ready_counts_an_endpoint_that_is_given_twice_once() -> None:
+    async with (
+        Publisher(bind=LOOPBACK) as publisher,
+        Subscriber(connect=[publisher.endpoint] * 2, topics=["a"]) as subscriber,
+    ):
+        assert await subscriber.ready(PATIENCE)
+
+
 async def test_ready_waits_for_the_connection_and_says_when_a_plain_pub_cannot_confirm(port: int) -> None:
     endpoint = f"tcp://127.0.0.1:{port}"
     async with Subscriber(connect=endpoint, topics=["a"]) as subscriber:

@@ -132,9 +132,11 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
 
         Returns:
             True if every publisher that it is connected to has confirmed them, as `Publisher` does: nothing that is
-            published from now on is missed. Behind a proxy, the first of the publishers there confirms for all. False
-            if some did not answer within a second: a plain PUB can't, a `Publisher` may be held up, or so many messages
-            wait here that no more are read. Then all that is known is that it is connected.
+            published from now on is missed. Answers are counted, and do not say where they come from: behind a proxy
+            the first of the publishers there confirms for all, and where it is connected to others too, a second answer
+            from there stands for one of theirs. False if some did not answer within a second: a plain PUB can't, a
+            `Publisher` may be held up, or so many messages wait here that no more are read. Then all that is known is
+            that it is connected.
 
         Raises:
             TimedOut: It was not connected to every endpoint in time.
@@ -143,7 +145,8 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
         loop = asyncio.get_running_loop()
         self._usable()
         start = loop.time()
-        connects = [address.endpoint for address in self._addresses if not address.is_bind]
+        # Each once: libzmq connects to one endpoint once, however often it is told to.
+        connects = {address.endpoint for address in self._addresses if not address.is_bind}
         inproc = sum(map(is_inproc, connects))  # libzmq doesn't tell of those connections
         told = len(connects) - inproc or (0 if inproc else 1)
         await self._conditions.until(
