@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -691,6 +692,25 @@ async def test_misuse_is_told_what_to_do(port: int) -> None:
             await asyncio.to_thread(asyncio.run, elsewhere())
     with pytest.raises(errors.UsageError, match="entered before"):
         await router.__aenter__()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_message_bytes": None},
+        {"reconnect_seconds": None},
+        {"backlog_connections": None},
+        {"keepalive_probes": True},
+        {"send_queue_messages": True},
+        {"connect_timeout_seconds": True},
+        {"connect_timeout_seconds": "5"},
+        {"ipv6": None},
+        {"ipv6": 1},
+    ],
+)
+def test_options_are_of_their_kind(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"SocketOptions.{next(iter(wrong))} is"):
+        aiozpat.SocketOptions(**wrong)
 
 
 async def test_bind_and_connect_may_be_mixed_and_repeated() -> None:

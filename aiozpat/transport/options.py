@@ -33,7 +33,7 @@ class SocketOptions:
         receive_buffer_bytes: The kernel's receive buffer; `None` leaves it to the system.
 
     Raises:
-        ValueError: A value is of the wrong sign or not finite.
+        ValueError: A value is of the wrong kind or sign, or not finite.
     """
 
     send_queue_messages: int | None = None
@@ -54,11 +54,16 @@ class SocketOptions:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None or isinstance(value, bool):
+            if field.type == "bool":
+                if not isinstance(value, bool):
+                    raise ValueError(f"SocketOptions.{field.name} is True or False; got {value!r}")
+                continue
+            if value is None and field.type == "int | None":
                 continue
             seconds = field.type == "float"
             most = 2**31 / 1000 - 1 if seconds else 2**63 - 1 if field.name == "max_message_bytes" else 2**31 - 1
-            if not isinstance(value, (int, float) if seconds else int) or not 0 < value <= most:
+            fits = isinstance(value, (int, float) if seconds else int) and not isinstance(value, bool)
+            if not fits or not 0 < value <= most:
                 kind = "number" if seconds else "whole number"
                 raise ValueError(f"SocketOptions.{field.name} is a {kind} above 0, up to {most:.0f}; got {value!r}")
         if self.reconnect_max_seconds < self.reconnect_seconds:
