@@ -51,6 +51,10 @@ def test_who_is_silent_is_forgotten() -> None:
     assert len(table) == 0
     assert gone == ["bob", "ann"]
     assert table.touch(b"1") is None
+    table.add("cid", b"3")
+    clock.now += 11
+    assert not table.remove("cid")
+    assert gone == ["bob", "ann", "cid"]
 
 
 def test_who_is_told_of_the_expired_may_use_the_table() -> None:

@@ -84,9 +84,9 @@ class RoutingTable:
         self.expire()
         former = self._names.get(identity)
         if former is not None and former != name:
-            self.remove(former)
+            self._forget(former)
         if name in self._entries:
-            self.remove(name)
+            self._forget(name)
         elif len(self._entries) >= self._limit:
             raise UsageError(f"{self!r} is full (limit)")
         self._entries[name] = _Entry(identity, self._clock())
@@ -114,11 +114,14 @@ class RoutingTable:
 
     def remove(self, name: str) -> bool:
         """Forget a name, as after `PeerUnreachable`; False if nobody had it."""
-        entry = self._entries.pop(name, None)
-        if entry is None:
+        self.expire()
+        if name not in self._entries:
             return False
-        del self._names[entry.identity]
+        self._forget(name)
         return True
+
+    def _forget(self, name: str) -> None:
+        del self._names[self._entries.pop(name).identity]
 
     def expire(self) -> None:
         """Forget who was silent for too long; all other methods do so too."""
@@ -128,7 +131,7 @@ class RoutingTable:
             name, entry = next(iter(self._entries.items()))
             if entry.seen > last:
                 break
-            self.remove(name)
+            self._forget(name)
             gone.append(name)
         if self._on_expired is not None:
             for name in gone:
