@@ -91,7 +91,10 @@ class AddressInUse(AiozpatError, OSError):
 
 
 class TimedOut(AiozpatError, TimeoutError):
-    """A level 1 operation ran out of its time; nothing was sent, and nothing that arrived was lost."""
+    """A level 1 operation ran out of its time; nothing that arrived was lost.
+
+    Nor was anything sent, but by `send_many`, which says how much, and by `Requester.request`.
+    """
 
 
 class PeerUnreachable(AiozpatError, ConnectionError):

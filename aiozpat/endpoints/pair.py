@@ -11,8 +11,9 @@ from aiozpat.transport import SocketKind
 class Pair(Sender, MessageReceiver, Watching):
     """One of two ends that send and receive as they like.
 
-    The end that listens takes one peer at a time: while that is connected, ZeroMQ turns others away without a word, and
-    for good; `peers` counts them as long as they stay. Where peers come and go, use `Router` and `Dealer`.
+    The end that listens takes one peer at a time: until it has noticed that the last one left, ZeroMQ turns others away
+    without a word, and for good; `peers` counts them as long as they stay. Where peers come and go, use `Router` and
+    `Dealer`.
 
     Args:
         bind: One endpoint or several to listen on.

@@ -77,6 +77,7 @@ class Publisher(Outgoing, Watching):
             TimedOut: A subscriber's queue was full all the time (`overflow="wait"`); nothing was sent.
             QueueFull: A subscriber's queue is full (`overflow="raise"`); nothing was sent.
             TypeError: A frame is neither bytes-like nor text.
+            ValueError: A frame is over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
         """
         await self._send(to_frames((topic, *frames)), timeout)
@@ -91,7 +92,7 @@ class Publisher(Outgoing, Watching):
 
         Raises:
             TypeError: The value can't be encoded.
-            TimedOut: As for `send`; so are `QueueFull` and `Closed`.
+            TimedOut: As for `send`; so are `QueueFull`, `ValueError` and `Closed`.
         """
         try:
             body = pack(value)

@@ -131,7 +131,8 @@ class Router(Responder):
         bind: One endpoint or several to listen on.
         connect: One endpoint or several to connect to.
         framing: How peers frame their messages. `"auto"`: a message that begins with an empty frame, as REQ sends it,
-            is answered with one, others without. `"delimited"`: every message has an envelope that ends with an empty
+            is answered with one, others without; one of a `Requester` that binds begins with its number, and needs
+            `"delimited"`. `"delimited"`: every message has an envelope that ends with an empty
             frame, as behind a proxy; what has none is dropped and counted. `"raw"`: frames are passed on as they are.
         linger: Seconds for which messages sent just before closing are still delivered; half a second at most where
             the block is left by a cancellation.
@@ -173,6 +174,7 @@ class Router(Responder):
             PeerUnreachable: No such peer is connected.
             TimedOut: There was no room in time.
             TypeError: A frame is neither bytes-like nor text.
+            ValueError: There is no frame, or one over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
         """
         parts = to_frames(frames)

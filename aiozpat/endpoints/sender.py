@@ -33,6 +33,7 @@ class Outgoing(Endpoint):
 
         Raises:
             TimedOut: There was no room in time; it says how many were sent.
+            QueueFull: A subscriber's queue is full (`Publisher(overflow="raise")`); the messages before were sent.
             TypeError: A frame is neither bytes-like nor text; those before it were sent.
             ValueError: A message has no frame, or one over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
