@@ -375,7 +375,9 @@ class Socket:
 
     def settle(self) -> None:
         """Look at EVENTS after a send from outside `on_readable`: it may have consumed the FD's edge."""
-        if self._closed or self.scheduled or self._is_about_to_wake():
+        if self._closed or self.scheduled:
+            return
+        if self._want_write and self._vague and self._is_about_to_wake():
             return
         events = self._get(_EVENTS)
         if (events & _POLLIN and not self._paused) or (events & _POLLOUT and self._want_write and not self._vague):
@@ -407,13 +409,14 @@ class Socket:
         self.scheduled = False
         if self._closed:
             return
-        if again and self._is_about_to_wake():
-            return
-        if self._want_write and self._vague and not again:
+        if self._want_write and self._vague:
             # It always says that it is writable; that its FD woke is the only sign that a full peer may have room.
-            self._take_writable()
-            if self.closed:
+            if again and self._is_about_to_wake():
                 return
+            if not again:
+                self._take_writable()
+                if self.closed:
+                    return
         try:
             if again or not self._brings or self._paused or self._want_write:
                 if not self._receive_while(again):
@@ -442,8 +445,8 @@ class Socket:
         return True
 
     def _is_about_to_wake(self) -> bool:
-        """Whether senders wait for the FD's word, and it has one: a look at EVENTS would take it away from them."""
-        return self._want_write and self._vague and bool(_zmq_poll([(self._fd, _POLLIN)], 0))
+        """Whether the FD has a word that the loop has not heard yet: a look at EVENTS would take it away."""
+        return bool(_zmq_poll([(self._fd, _POLLIN)], 0))
 
     def drain_events(self) -> None:
         """Report the events of connections that libzmq has told of; those precede the messages of the connection."""
