@@ -15,9 +15,16 @@ import pytest
 
 import aiozpat
 from aiozpat import Client, ClientState, Limits, Server, errors
+from aiozpat.rpc.listener import Listener
 from tests.support import LOOPBACK, PATIENCE, Calc, until
 
 MIB = 1024 * 1024
+
+
+def listener_of(server: Server) -> Listener:
+    """The sessions of a server."""
+    assert server._listener is not None
+    return server._listener
 
 
 @dataclass
@@ -386,6 +393,20 @@ async def test_a_queued_call_that_is_cancelled_never_runs(calc: Calc) -> None:
         assert await first == 1
         assert await third == 3
         assert calc.started == [1, 3]
+
+
+async def test_a_call_that_waited_and_ends_at_once_is_forgotten(calc: Calc) -> None:
+    limits = aiozpat.Limits(max_concurrency=1, max_calls_per_peer=2)
+    async with Server(calc.service, bind=LOOPBACK, limits=limits) as server, Client(server.endpoint) as client:
+        for number in range(3):
+            calc.gate.clear()
+            first = asyncio.create_task(client.call("calc.hold", number))
+            await until(lambda: server.statistics().running == 1)
+            second = asyncio.create_task(client.call("calc.add", 1, 2))
+            await until(lambda: server.statistics().queued == 1)
+            calc.gate.set()
+            assert (await first, await second) == (number, 3)  # and no place of this client's is taken for ever
+        assert [len(session.calls) for session in listener_of(server).each()] == [0]
 
 
 async def test_windows_of_different_sizes_agree(calc: Calc) -> None:

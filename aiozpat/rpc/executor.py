@@ -300,6 +300,8 @@ class Executor:
             if not task.done():
                 job.task = task
                 self._enlist(job)
+            else:
+                job.session.calls.pop(job.key, None)  # where it is if it had to wait for its place
         else:
             job.task = Task(run(job), loop=self._loop, name=job.route.name)
             self._enlist(job)
