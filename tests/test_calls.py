@@ -158,6 +158,23 @@ async def test_a_notification_outlives_its_client_but_not_its_deadline(calc: Cal
         assert server.statistics().running == 0
 
 
+async def test_a_notification_that_waits_outlives_its_client_and_is_forgotten_at_its_deadline(calc: Calc) -> None:
+    limits = aiozpat.Limits(max_concurrency=1)
+    async with Server(calc.service, bind=LOOPBACK, limits=limits) as server, Client(server.endpoint) as other:
+        running = asyncio.create_task(other.call("calc.hold", 1))
+        await until(lambda: calc.started == [1])
+        async with Client(server.endpoint) as client:
+            await client.notify("calc.hold", 2, timeout=0.5)
+        executor = listener_of(server).executor
+        assert executor is not None
+        await until(lambda: server.statistics().sessions == 1 and server.statistics().queued == 0)
+        assert executor._orphans == {}
+        assert not executor._watched
+        calc.gate.set()
+        assert await running == 1
+        assert calc.started == [1]
+
+
 @pytest.mark.parametrize(
     ("method", "params", "error", "says"),
     [
@@ -493,6 +510,27 @@ async def test_without_grace_running_calls_end_as_cancelled(calc: Calc) -> None:
         with pytest.raises((errors.Unavailable, errors.Cancelled)):
             await running
         assert calc.cancelled == [1]
+
+
+async def test_calls_that_still_wait_when_the_grace_is_over_are_refused(calc: Calc) -> None:
+    limits = aiozpat.Limits(max_concurrency=1)
+    async with (
+        Server(calc.service, bind=LOOPBACK, limits=limits) as server,
+        Client(server.endpoint, wait_for_ready=False) as client,
+    ):
+        await client.ready()
+        running = asyncio.create_task(client.call("calc.hold", 1))
+        await until(lambda: calc.started == [1])
+        waiting = asyncio.create_task(client.call("calc.hold", 2))
+        await client.notify("calc.hold", 3)
+        await until(lambda: server.statistics().queued == 2)
+        await server.close(grace=0)
+        with pytest.raises(errors.Unavailable, match="draining") as raised:
+            await waiting
+        assert raised.value.refused
+        await asyncio.wait({running})
+        assert calc.started == [1]
+        assert server.statistics().notices["notification failed"] == 1
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,6 @@ from aiozpat.rpc.session import Session
 from aiozpat.rpc.streaming import attach, take
 
 _log = logging.getLogger("aiozpat.server")
-_REFUSALS = (StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE)
 _EAGER = sys.version_info >= (3, 12)  # a handler that never suspends then ends inside its task's constructor
 FLUSH_AT = 128  # replies that leave at once; waiting for more would make both sides take turns
 _monotonic = time.monotonic
@@ -392,8 +391,7 @@ class Executor:
     def _release(self, job: Job) -> None:
         """A call has ended: out of the tables, its places to the next ones."""
         job.task = None
-        job.session.calls.pop(job.key, None)
-        self._orphans.pop(id(job), None)
+        self._forget(job)
         gate = self.gate
         if gate.queued and gate.running <= gate.max_concurrency:  # calls of reserved names are beyond it
             self._start_later(gate.leave())
@@ -403,7 +401,6 @@ class Executor:
             self._leave_route(job.route)
         if self._idle is not None and not gate.running and not self._idle.done():
             self._idle.set_result(None)
-        self._watched = self._idle is not None or bool(self._orphans)
 
     def _leave_route(self, route: Route) -> None:
         """Give back a place of a method's own limit; who gets it still needs one of the server's."""
@@ -413,7 +410,7 @@ class Executor:
             if decision is Decision.RUN:
                 self._start_later(job)
             elif decision is Decision.REFUSE:
-                job.session.calls.pop(job.key, None)
+                self._forget(job)
                 self._refuse_full(job)
                 continue
             return
@@ -463,7 +460,13 @@ class Executor:
             self._leave_route(job.route)
         elif job.route.gate is None or not job.route.gate.withdraw(job):
             return  # it has its places already; its first step will see that nobody waits
+        self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        """A call has ended, or will never run: out of the tables."""
         job.session.calls.pop(job.key, None)
+        self._orphans.pop(id(job), None)
+        self._watched = self._idle is not None or bool(self._orphans)
 
     def abandon(self, session: Session, *, said_goodbye: bool) -> None:
         """A client is gone: end all that runs for it; but not, if it left in order, what it wants no answer of."""
@@ -512,6 +515,9 @@ class Executor:
         of_sessions = chain.from_iterable(session.calls.values() for session in self._sessions())
         for job in [*of_sessions, *self._orphans.values()]:
             task = job.task
+            if not (job.started or job.answered):  # it never ran, so it may go elsewhere
+                reason = self.refusing or "the server has ended"
+                self._answers.refusal(job.session, job.key, StatusCode.UNAVAILABLE, reason)
             self.cancel(job)
             if task is not None:
                 if job.route.in_thread and job.started:
