@@ -186,6 +186,30 @@ async def test_a_drained_server_costs_no_call_and_a_single_one_is_waited_for(por
             assert await waiting == 2
 
 
+async def test_calls_that_have_not_left_go_elsewhere_as_soon_as_their_server_drains() -> None:
+    slow, quick = Counting(), Counting()
+    slow.gate.clear()
+    async with (
+        slow.server(grace=PATIENCE) as one,
+        quick.server() as two,
+        Client(one.endpoint) as other,
+        Client([one.endpoint, two.endpoint], timeout=PATIENCE / 3) as client,
+    ):
+        running = asyncio.create_task(other.call("s.once"))  # so that the server only drains
+        await until(lambda: slow.waiting == 1 and len(client._pool._ready) == 2)
+        there = next(connection for connection in client._pool._ready if connection.endpoint == one.endpoint)
+        there._blocked = True  # as if that server did not read
+        calls = [asyncio.create_task(client.call("s.once")) for _ in range(2)]
+        await until(lambda: len(there.calls) == 1)
+        closing = asyncio.create_task(one.close())
+        assert sorted(await asyncio.gather(*calls)) == [1, 2]
+        assert not closing.done()
+        there._on_writable()
+        slow.gate.set()
+        await asyncio.gather(running, closing)
+        assert (slow.calls, quick.calls) == (1, 2)
+
+
 # What is tried again
 
 

@@ -18,9 +18,11 @@ from tests.raw import (
     BYE,
     CANCEL,
     ERROR,
+    GOAWAY,
     HELLO,
     PING,
     PONG,
+    REFUSED,
     REPLY,
     REQUEST,
     RESET,
@@ -185,6 +187,21 @@ async def test_a_peer_that_answers_the_servers_bye_is_not_waited_for(calc: Calc)
     async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
         await peer.open()
         closing = asyncio.create_task(server.close())
+        await peer.record(BYE)
+        await peer.send(header([BYE, ""]))
+        await closing
+        assert "no goodbye" not in server.statistics().notices
+
+
+async def test_a_call_that_is_on_its_way_when_the_server_drains_is_refused_not_lost(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
+        await peer.open()
+        closing = asyncio.create_task(server.close())
+        await peer.record(GOAWAY)
+        _, token = await peer.record(PING, BYE)
+        await peer.send(header(request(1)))  # as if it had crossed the goaway
+        await peer.send(header([PONG, token]))
+        assert (await peer.record(REFUSED, BYE))[:4] == [REFUSED, 1, 0, errors.StatusCode.UNAVAILABLE]
         await peer.record(BYE)
         await peer.send(header([BYE, ""]))
         await closing

@@ -406,6 +406,16 @@ class Connection(ClientLink):
     def _on_phase(self) -> None:
         self._tell_phase(self)
 
+    def _drain_away(self, reason: RpcError) -> None:
+        """What has not left goes elsewhere now: none may follow the pong that says that the goaway was read."""
+        if self.phase is not Phase.READY:
+            return
+        super()._drain_away(reason)
+        for key in [key for key in self.outbox.entries if key in self.calls]:
+            self.outbox.remove(key)
+            self._settle_call(self.calls.pop(key), NeverRan(type(reason)(reason.message)))
+        self.turns.go_on()
+
     def _on_end(self, reason: RpcError) -> None:
         """What is in flight is `reason`, what never left may go elsewhere."""
         if self._timer is not None:

@@ -155,7 +155,11 @@ class Listener:
                 session.stuck_since = None
         elif type(record) is Bye:
             self._on_bye(session)
-        elif not isinstance(record, (Pong, Goaway)):
+        elif type(record) is Pong:
+            if session.awaited is not None and record.token >= session.awaited:
+                session.awaited = None
+                self._wake()
+        elif not isinstance(record, Goaway):
             raise ProtocolError(f"a client does not send a {type(record).__name__.lower()} here")
 
     def _on_bye(self, session: Session) -> None:
@@ -254,6 +258,9 @@ class Listener:
         if self.executor is not None:
             self.executor.abandon(session, said_goodbye=said_goodbye)
         _log.debug("session ended: %s", session.label)
+        self._wake()
+
+    def _wake(self) -> None:
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
@@ -412,12 +419,23 @@ class Listener:
     # The end
 
     def goaway(self, reason: str) -> None:
-        """Tell every client to go elsewhere."""
-        self._broadcast(encode((GOAWAY, reason)))
+        """Tell every client to go elsewhere, and ask for a pong: behind that no call of it comes any more."""
+        for session in self.sessions.values():
+            session.outbox.control(encode((GOAWAY, reason)))
+            self._ping(session)
+            session.awaited = self._token
+        self._flush_and_settle()
 
     async def bye(self, reason: str, timeout: float) -> None:
-        """Say that nothing more will come, and wait for the clients' answers, so that they have read everything."""
-        deadline = _monotonic() + timeout
+        """Say that nothing more will come, and wait for the clients' answers, so that they have read everything.
+
+        First those must have read the goaway: calls that are on their way until then are to be refused, not lost. Who
+        answers no pings is waited for half the time only.
+        """
+        now = _monotonic()
+        patience, deadline = now + timeout / 2, now + timeout
+        while any(s.awaited is not None for s in self.sessions.values()) and (left := patience - _monotonic()) > 0:
+            await self._wait_for(left)
         while any(s.outbox.waiting for s in self.sessions.values()) and _monotonic() < deadline:
             await self._wait_for(0.01)
         for session in self.sessions.values():
@@ -429,7 +447,7 @@ class Listener:
             self._notices.note("no goodbye", f"{len(self.sessions)} clients did not answer within {timeout:.1f} s")
 
     async def _wait_for(self, timeout: float) -> None:
-        """Wait until a session ends."""
+        """Wait until a session ends, or has read our goaway."""
         self._changed = self._loop.create_future()
         await asyncio.wait({self._changed}, timeout=timeout)
 

@@ -18,6 +18,7 @@ class Session:
     """One client's session."""
 
     __slots__ = (
+        "awaited",
         "blocked",
         "calls",
         "dirty",
@@ -57,6 +58,7 @@ class Session:
         self.calls: dict[int, Job] = {}
         self.turns = Turns(outbox)
         self.last_key = 0  # of calls that want no answer, counted downwards
+        self.awaited: int | None = None  # the pong that says that it has read our goaway
         self.dirty = False  # among those to be flushed
         self.blocked = False  # the socket took no more for it
         self.ending = False  # a bye went out, or came: nothing new may start
