@@ -647,6 +647,14 @@ async def test_a_second_close_waits_for_the_first(calc: Calc) -> None:
         await asyncio.gather(closing, again)
 
 
+async def test_who_serves_for_ever_returns_when_another_task_closes(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server:
+        serving = asyncio.create_task(server.serve_forever())
+        await until(lambda: server._serving)
+        await server.close()
+        await asyncio.wait_for(serving, PATIENCE)
+
+
 async def test_a_notification_that_fails_is_counted(calc: Calc) -> None:
     async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
         await client.notify("calc.nope")

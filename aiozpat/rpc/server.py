@@ -185,7 +185,7 @@ class Server:
         await self.close(grace=self._grace if kind is None else 0)
 
     async def serve_forever(self) -> None:
-        """Serve until `stop`, SIGINT or SIGTERM, drain, and return; a second signal ends the calls at once.
+        """Serve until `stop`, `close`, SIGINT or SIGTERM, drain, and return; a second signal ends the calls at once.
 
         Signals are handled where the loop can (in the main thread). Cancelling it stops waiting; the block then ends.
 
@@ -248,6 +248,8 @@ class Server:
                 await self._lifespans.close()
             finally:
                 self._ended.set()
+                if self._stopping is not None:
+                    self._stopping.set()  # it may have been another task that closed
 
     async def _drained(self, executor: Executor, grace: float) -> None:
         """Wait for the running calls, as long as there is grace and no second signal."""
