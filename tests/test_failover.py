@@ -186,6 +186,21 @@ async def test_a_drained_server_costs_no_call_and_a_single_one_is_waited_for(por
             assert await waiting == 2
 
 
+async def test_a_call_that_waits_for_nothing_goes_from_a_server_that_drains_to_one_that_is_ready() -> None:
+    drained, ready = Counting(), Counting()
+    async with (
+        drained.server() as one,
+        ready.server() as two,
+        Client([one.endpoint, two.endpoint], wait_for_ready=False) as client,
+    ):
+        await until(lambda: len(client._pool._ready) == 2)
+        assert one._executor is not None
+        one._executor.refuse("it drains")  # and its goaway is still on its way
+        for number in range(1, 5):
+            assert await client.call("s.once") == number
+        assert (drained.calls, ready.calls) == (0, 4)
+
+
 async def test_calls_that_have_not_left_go_elsewhere_as_soon_as_their_server_drains() -> None:
     slow, quick = Counting(), Counting()
     slow.gate.clear()

@@ -188,7 +188,8 @@ class Pool:
         return Unavailable("; ".join(reason.message for reason in reasons))
 
     async def after(self, signal: NeverRan, wait: bool | None = None) -> None:
-        """A call did not run: let it wait for the next session, or give up."""
-        if self.state is ClientState.CLOSED or not (self._wait_for_ready if wait is None else wait):
+        """A call did not run: let it go by another session, or wait for one, or give up."""
+        wait = self._wait_for_ready if wait is None else wait
+        if self.state is ClientState.CLOSED or not (wait or self._ready):
             raise signal.reason
         await asyncio.sleep(0)  # a server that refuses at once must not make this a busy loop
