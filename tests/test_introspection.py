@@ -14,7 +14,8 @@ import pytest
 
 import aiozpat
 from aiozpat import Client, Limits, Server, Service, errors
-from tests.support import LOOPBACK, Calc, until
+from tests.raw import BYE, GOAWAY, REPLY, REQUEST, RawPeer, header
+from tests.support import LOOPBACK, PATIENCE, Calc, until
 
 
 @dataclass
@@ -67,7 +68,12 @@ async def test_a_server_describes_its_services() -> None:
 
 async def test_a_full_or_draining_server_still_says_how_it_is(calc: Calc) -> None:
     limits = Limits(max_concurrency=1, max_queued=0)
-    async with Server(calc.service, bind=LOOPBACK, limits=limits) as server, Client(server.endpoint) as client:
+    async with (
+        Server(calc.service, bind=LOOPBACK, limits=limits) as server,
+        Client(server.endpoint) as client,
+        RawPeer(server.endpoint) as peer,
+    ):
+        await peer.open()
         holding = asyncio.create_task(client.call("calc.hold", 1))
         await until(lambda: calc.started == [1])
         with pytest.raises(errors.ResourceExhausted):
@@ -75,8 +81,10 @@ async def test_a_full_or_draining_server_still_says_how_it_is(calc: Calc) -> Non
         assert await client.call("aiozpat.health") == {"status": "serving"}
         assert await client.call("aiozpat.ping") == "pong"
         closing = asyncio.create_task(server.close())
-        asking = asyncio.create_task(client.call("aiozpat.health"))  # before it knows that the server drains
-        assert await asking == {"status": "draining"}
+        await peer.record(GOAWAY)
+        await peer.send(header([REQUEST, 1, 0, "aiozpat.health", 10_000, []]))
+        assert await peer.record(REPLY) == [REPLY, 1, 0, {"status": "draining"}]
+        await peer.send(header([BYE, ""]))
         calc.gate.set()
         assert await holding == 1
         await closing
@@ -163,6 +171,30 @@ async def test_a_lifespan_that_fails_keeps_the_server_from_opening() -> None:
     with pytest.raises(LookupError, match="can't close"):
         async with Server(late, bind=LOOPBACK):
             pass
+
+
+async def test_a_lifespan_that_ends_by_itself_stops_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    lost = asyncio.Event()
+
+    async def watch() -> None:
+        await lost.wait()
+        raise ConnectionError("no database any more")
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            yield
+
+    async with Server(Service("s", lifespan=lifespan), bind=LOOPBACK) as server:
+        serving = asyncio.create_task(server.serve_forever())
+        lost.set()
+        with pytest.raises(ExceptionGroup) as raised:
+            await asyncio.wait_for(serving, PATIENCE)
+        assert isinstance(raised.value.exceptions[0], ConnectionError)
+    assert server.statistics().notices == {"lifespan ended": 1}
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "no database any more" in caplog.text
 
 
 async def test_cancelling_the_opening_leaves_the_lifespan() -> None:

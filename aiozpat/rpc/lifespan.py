@@ -18,10 +18,14 @@ class Lifespans:
 
     Args:
         lifespans: By the service's name.
+        on_end: Called when they end before `close`, with what they raised if they did.
     """
 
-    def __init__(self, lifespans: Iterable[tuple[str, Lifespan]]) -> None:
+    def __init__(
+        self, lifespans: Iterable[tuple[str, Lifespan]], on_end: Callable[[BaseException | None], None]
+    ) -> None:
         self._lifespans = tuple(lifespans)
+        self._on_end = on_end
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self.states: dict[str, Any] = {}
@@ -43,6 +47,11 @@ class Lifespans:
             waiting.cancel()
         if self._task.done():
             await self._task
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not self._stop.is_set():
+            self._on_end(None if task.cancelled() else task.exception())
 
     async def _live(self, ready: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:

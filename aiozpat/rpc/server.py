@@ -107,7 +107,7 @@ class Server:
         self._closed = False
         self._serving = False
         self._ended = asyncio.Event()
-        self._lifespans = Lifespans(())
+        self._lifespans = Lifespans((), self._on_lifespan_end)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "serving" if self._listener is not None else "new"
@@ -137,9 +137,8 @@ class Server:
     async def __aenter__(self) -> Self:
         if self._listener is not None:
             raise UsageError("this Server was entered before; make a new one")
-        self._lifespans = Lifespans(
-            (service.name, service.lifespan) for service in self._services if service.lifespan is not None
-        )
+        lifespans = ((service.name, service.lifespan) for service in self._services if service.lifespan is not None)
+        self._lifespans = Lifespans(lifespans, self._on_lifespan_end)
         await self._lifespans.open()
         try:
             self._listener = await self._listen(self._lifespans.states)
@@ -210,6 +209,13 @@ class Server:
         """Let `serve_forever` drain and return; may be called from any thread."""
         if self._stopping is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def _on_lifespan_end(self, error: BaseException | None) -> None:
+        """What the handlers need is gone; `close` raises the error."""
+        self._notices.count("lifespan ended")
+        _log.error("a service's lifespan ended by itself: %r stops", self, exc_info=error)
+        if self._stopping is not None:
+            self._stopping.set()
 
     def _on_signal(self) -> None:
         if self._stopping is None or self._hurry is None:

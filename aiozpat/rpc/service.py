@@ -45,7 +45,9 @@ class Service:
         version: Anything that tells versions apart, usually semantic.
         lifespan: Makes the async context manager that a server enters before its first call and leaves after its last,
             once for each server: `contextlib.asynccontextmanager` over a function that opens what the handlers need,
-            and yields it. They have it as `current_call().state`.
+            and yields it. They have it as `current_call().state`. Where it ends before that (a task group of its
+            own fails, say), this is logged as an error and counted, `serve_forever` drains, and closing the server
+            raises what it raised.
 
     Raises:
         ValueError: The name is not made of identifiers, or is reserved.
