@@ -27,6 +27,7 @@ from tests.raw import (
     REQUEST,
     RESET,
     RawPeer,
+    RawServer,
     header,
     hello,
 )
@@ -280,6 +281,24 @@ async def test_a_server_that_speaks_no_common_version_is_unimplemented(port: int
                 await client.call("calc.add", 1)
         turning.cancel()
         await asyncio.wait({turning})
+
+
+async def test_a_session_that_is_reset_costs_its_calls_no_more_than_a_broken_one() -> None:
+    async def call_of(method: str) -> None:
+        while (await server.record(REQUEST))[3] != method:
+            pass
+
+    async with RawServer() as server, Client(server.endpoint, retry=aiozpat.Retry(backoff=0.001)) as client:
+        once = asyncio.create_task(client.call("s.once"))
+        await call_of("s.once")
+        same = asyncio.create_task(client.call("s.same", idempotent=True))
+        await call_of("s.same")
+        await server.send([RESET, errors.StatusCode.INVALID_ARGUMENT, "some other call's mistake", [1]])
+        with pytest.raises(errors.Unavailable, match="some other call's mistake; it may have run"):
+            await once
+        await call_of("s.same")
+        await server.send(*([REPLY, number, 0, number] for number in range(1, 10)))
+        assert await same > 0
 
 
 async def test_a_server_that_talks_nonsense_makes_the_client_start_over(port: int) -> None:

@@ -239,9 +239,10 @@ class ClientLink:
         self._enter(Phase.READY)
 
     def _on_reset(self, reset: Reset) -> None:
-        error = rpc_error(reset.code, f"{self.endpoint} turned this session away: {reset.reason}")
-        self._notices.note("reset by the server", error.message)
-        self.end(error)
+        text = f"{self.endpoint} turned this session away: {reset.reason}"
+        self._notices.note("reset by the server", text)
+        # Its code says why there can't be a session. Of one that there was it is no matter of any single call.
+        self.end(rpc_error(reset.code, text) if self.phase is Phase.CONNECTING else Unavailable(text))
 
     def _on_bye(self, bye: Bye) -> None:
         if self._goodbye is not None:

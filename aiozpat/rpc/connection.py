@@ -25,6 +25,7 @@ from aiozpat.errors import (
     ResourceExhausted,
     RpcError,
     StatusCode,
+    Unavailable,
     rpc_error,
 )
 from aiozpat.observability.notices import Notices
@@ -413,11 +414,11 @@ class Connection(ClientLink):
         super()._drain_away(reason)
         for key in [key for key in self.outbox.entries if key in self.calls]:
             self.outbox.remove(key)
-            self._settle_call(self.calls.pop(key), NeverRan(type(reason)(reason.message)))
+            self._settle_call(self.calls.pop(key), NeverRan(Unavailable(reason.message)))
         self.turns.go_on()
 
     def _on_end(self, reason: RpcError) -> None:
-        """What is in flight is `reason`, what never left may go elsewhere."""
+        """What is in flight is lost, whatever the session ended for; what never left may go elsewhere."""
         if self._timer is not None:
             self._timer.cancel()
         never_left = self.outbox.entries
@@ -429,10 +430,10 @@ class Connection(ClientLink):
         lost = 0
         for key, call in self.calls.items():
             if key in never_left:
-                self._settle_call(call, NeverRan(type(reason)(reason.message)))
+                self._settle_call(call, NeverRan(Unavailable(reason.message)))
             else:
                 lost += 1
-                self._settle_call(call, type(reason)(f"{call.method}: {reason.message}; it may have run"))
+                self._settle_call(call, Unavailable(f"{call.method}: {reason.message}; it may have run"))
         if lost:
             self._notices.note("calls lost", f"{lost} in flight when {reason.message}", lost)
         self.calls.clear()
