@@ -322,6 +322,25 @@ async def test_a_thread_is_left_alone_and_keeps_its_place_until_it_returns() -> 
         await until(lambda: server.statistics().running == 0)
 
 
+@pytest.mark.parametrize("codec", [None, aiozpat.JSON()])
+async def test_a_result_that_comes_after_the_deadline_is_counted_as_an_error(codec: aiozpat.Codec | None) -> None:
+    service = aiozpat.Service("threads")
+    started = threading.Event()
+
+    @service.method
+    def late() -> None:
+        started.set()
+        call = aiozpat.current_call()
+        while not call.cancelled:
+            time.sleep(0.001)  # simulated work
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, codec=codec) as client:
+        await expire(lambda seconds: client.call("threads.late", timeout=seconds), started.is_set)
+        await until(lambda: server.statistics().running == 0)
+        method = server.statistics().methods["threads.late"]
+        assert 1 <= method.calls == method.errors
+
+
 async def test_a_nested_call_inherits_what_is_left_of_the_deadline(calc: Calc) -> None:
     front = aiozpat.Service("front")
     async with Server(calc.service, bind=LOOPBACK) as back, Client(back.endpoint, timeout=60) as inner:
@@ -653,6 +672,18 @@ async def test_who_serves_for_ever_returns_when_another_task_closes(calc: Calc) 
         await until(lambda: server._serving)
         await server.close()
         await asyncio.wait_for(serving, PATIENCE)
+
+
+def test_a_server_may_be_stopped_at_any_time(calc: Calc) -> None:
+    async def main() -> Server:
+        async with Server(calc.service, bind=LOOPBACK) as server:
+            return server
+
+    server = Server(calc.service, bind=LOOPBACK)
+    server.stop()
+    server = asyncio.run(main())
+    server.stop()
+    assert "closed" in repr(server)
 
 
 async def test_a_notification_that_fails_is_counted(calc: Calc) -> None:

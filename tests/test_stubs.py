@@ -242,6 +242,33 @@ def test_a_difference_from_the_interface_is_named_at_registration(implementation
         Service("s", implementation, interface=Ifc)
 
 
+class Limited:
+    @aiozpat.method(idempotent=True, max_concurrency=2, max_queued=3)
+    async def add(self) -> int:
+        raise NotImplementedError
+
+
+class MarkedOnly:
+    @aiozpat.method
+    async def add(self) -> int:
+        return 1
+
+
+class Stricter:
+    @aiozpat.method(max_concurrency=1, max_queued=0)
+    async def add(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(("implementation", "limits"), [(MarkedOnly(), (2, 3)), (Stricter(), (1, 0))])
+def test_what_the_interface_says_holds_where_the_implementation_says_nothing(
+    implementation: Any, limits: tuple[int, int]
+) -> None:
+    (method,) = Service("s", implementation, interface=Limited).methods
+    assert (method.options.max_concurrency, method.options.max_queued) == limits
+    assert method.options.idempotent
+
+
 class Abstract(ABC):
     @abstractmethod
     async def add(self) -> int: ...

@@ -19,7 +19,8 @@ class Logging:
 
     A stream's line comes when the stream ends. The line says the method, the outcome (`OK` or a status code's name),
     how long it took and, on a server, for whom. Calls that ended with Unknown, Internal, Unavailable or DataLoss are
-    logged at WARNING.
+    logged at WARNING. On a server the outcome is the handler's: a result that then can't be encoded, or is too large,
+    is an error for the caller, and `OK` here.
 
     Each record also carries the fields `rpc_side` ("server" or "client"), `rpc_method`, `rpc_code`, `rpc_seconds` and
     `rpc_peer` (empty on a client), for formatters that write structured lines.

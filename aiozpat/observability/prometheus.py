@@ -42,6 +42,9 @@ class Metrics:
     On a client the same, named `aiozpat_client_...`; a call with all its attempts is one. A call that a client gave up
     at its deadline is DEADLINE_EXCEEDED there; on the server that or CANCELLED, whichever it noticed first.
 
+    On a server the code is the handler's outcome: a result that then can't be encoded, or is too large, is an error for
+    the caller, and `OK` here (`statistics()` counts it among the method's errors).
+
     A call that a server turns away itself reaches no interceptor: what its limits refuse is among the notices of
     `watch`; params that don't fit and methods that there are not are seen on clients only.
 

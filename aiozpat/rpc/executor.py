@@ -316,24 +316,25 @@ class Executor:
         route.calls += 1
         try:
             result = await route.call(*job.args)
-            if not job.answered:
-                if type(result) in BUFFER_TYPES and is_large(result):
+            if job.answered:  # by now: a thread, say, can't be ended
+                route.errors += 1  # type: ignore[unreachable]  # mypy does not see what changes meanwhile
+            elif type(result) in BUFFER_TYPES and is_large(result):
+                self._answers.result(job, result)
+            elif key > 0:
+                try:
+                    record = encode((REPLY, key, 0, result))
+                except ENCODE_ERRORS:
                     self._answers.result(job, result)
-                elif key > 0:
-                    try:
-                        record = encode((REPLY, key, 0, result))
-                    except ENCODE_ERRORS:
-                        self._answers.result(job, result)
-                        return
-                    outbox = session.outbox
-                    nbytes = outbox.nbytes + len(record)
-                    if nbytes > self._roomy:
-                        self._answers.check_room(job, len(record))
-                    entries = outbox.entries
-                    entries[key] = record
-                    outbox.nbytes = nbytes
-                    if not session.dirty or len(entries) >= FLUSH_AT:
-                        self._post(session)
+                    return
+                outbox = session.outbox
+                nbytes = outbox.nbytes + len(record)
+                if nbytes > self._roomy:
+                    self._answers.check_room(job, len(record))
+                entries = outbox.entries
+                entries[key] = record
+                outbox.nbytes = nbytes
+                if not session.dirty or len(entries) >= FLUSH_AT:
+                    self._post(session)
         except Exception as error:
             self._answers.failure(job, error)
         except BaseException as error:
@@ -371,14 +372,17 @@ class Executor:
         route, outbound = job.route, job.outbound
         route.calls += 1
         try:
+            result = None
             if outbound is None:
                 result = await route.call(*job.args)
-                if not job.answered:
-                    self._answers.result(job, result)
             else:
                 await self._callables.stream(route.call, job.args, outbound)
-                if not job.answered:
-                    self._answers.put(job.session, job.key, encode((END, job.key)))
+            if job.answered:
+                route.errors += 1  # type: ignore[unreachable]  # as above
+            elif outbound is None:
+                self._answers.result(job, result)
+            else:
+                self._answers.put(job.session, job.key, encode((END, job.key)))
         except BaseException as error:
             self._answers.failure(job, error)
             if not isinstance(error, (Exception, asyncio.CancelledError)):

@@ -57,6 +57,7 @@ def method(
     """Mark a method of an interface, or of a class whose instance is served; a decorator, with or without arguments.
 
     All public methods of an interface are served, marked or not; of a class without an interface only marked ones.
+    What the class that is served says of a method goes before what its interface says; defaults say nothing.
 
     Args:
         function: The method.
@@ -196,10 +197,11 @@ def _implemented(instance: object, interface: type, declared: InterfaceMethod) -
         return Implementation(declared.name, handler, declared.options)
     if own.name not in (None, declared.name):
         raise UsageError(f"{name} is called {own.name!r} here and {declared.name!r} in {interface.__name__}")
+    theirs = declared.options
     options = MethodOptions(
-        idempotent=own.idempotent or declared.options.idempotent,
-        max_concurrency=own.max_concurrency,
-        max_queued=own.max_queued,
+        idempotent=own.idempotent or theirs.idempotent,
+        max_concurrency=theirs.max_concurrency if own.max_concurrency is None else own.max_concurrency,
+        max_queued=theirs.max_queued if own.max_queued == MAX_QUEUED else own.max_queued,
     )
     return Implementation(declared.name, handler, options)
 

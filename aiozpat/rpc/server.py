@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import warnings
 from collections.abc import Iterable, Mapping
@@ -206,9 +207,10 @@ class Server:
             await self.close()
 
     def stop(self) -> None:
-        """Let `serve_forever` drain and return; may be called from any thread."""
+        """Let `serve_forever` drain and return; may be called from any thread, and at any time."""
         if self._stopping is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and so is the server
+                self._loop.call_soon_threadsafe(self._stopping.set)
 
     def _on_lifespan_end(self, error: BaseException | None) -> None:
         """What the handlers need is gone; `close` raises the error."""
