@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 import time
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -27,7 +27,7 @@ def listener_of(server: Server) -> Listener:
     return server._listener
 
 
-@dataclass
+@dataclasses.dataclass
 class Point:
     x: int
     y: int
@@ -180,6 +180,7 @@ async def test_a_notification_that_waits_outlives_its_client_and_is_forgotten_at
     [
         ("calc.nope", (), errors.Unimplemented, "no method 'nope'"),
         ("nowhere.add", (), errors.Unimplemented, "no service 'nowhere'"),
+        ("add", (), errors.Unimplemented, "that of its service, a dot and its own; got 'add'"),
         ("calc.add", (), errors.InvalidArgument, r"calc\.add\(a, b\): a missing"),
         ("calc.add", (1, 2, 3), errors.InvalidArgument, "it takes 2 params, and got 3"),
         ("calc.add", ("one",), errors.InvalidArgument, r"Expected `int`, got `str` - at `\$.a`"),
@@ -593,7 +594,7 @@ async def test_whatever_a_handler_raises_is_answered() -> None:
                 await client.call("odd.fail", kind)
 
 
-@dataclass
+@dataclasses.dataclass
 class Picky:
     """A type whose own validation raises something odd."""
 
@@ -860,8 +861,46 @@ async def test_notifications_that_never_left_are_counted(calc: Calc) -> None:
         ({"options": {"max_message_bytes": 1}}, "options are aiozpat.SocketOptions"),
         ({"interceptors": [5]}, "an interceptor is"),
         ({"retry": 3}, "retry is a policy"),
+        ({"context": 5}, r"a context is an aiozpat\.Context"),
+        ({"timeout": None}, "timeout is a number above 0"),
+        ({"heartbeat": None}, "heartbeat is a number"),
+        ({"max_in_flight": None}, "max_in_flight is a whole number"),
     ],
 )
 def test_what_is_no_such_thing_is_refused_when_a_client_is_made(options: dict[str, Any], says: str) -> None:
     with pytest.raises(TypeError, match=says):
         Client("tcp://127.0.0.1:5555", **options)
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, 1e6, float("inf"), float("nan"), 2**70])
+@pytest.mark.parametrize("name", ["window_bytes", "backlog_bytes", "max_in_flight"])
+def test_a_clients_numbers_are_whole_and_in_range(name: str, number: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} is a whole number from 1 to"):
+        Client("tcp://127.0.0.1:5555", **{name: number})  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, 64.0, float("inf"), float("nan"), 2**70])
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Limits)])
+def test_limits_are_whole_and_in_range(name: str, number: float) -> None:
+    if (name, number) == ("max_queued", 0) or (name == "slow_peer_seconds" and number > 0):
+        Limits(**{name: number})  # type: ignore[arg-type]  # any of its fields
+        return
+    with pytest.raises(ValueError, match=rf"Limits\.{name} is a "):
+        Limits(**{name: number})  # type: ignore[arg-type]  # as above
+    with pytest.raises(TypeError, match=rf"Limits\.{name} is a "):
+        Limits(**{name: "1"})  # type: ignore[arg-type]  # as above
+
+
+def test_what_is_no_such_thing_is_refused_when_a_server_is_made(calc: Calc) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"limits": 5}, r"limits are aiozpat\.Limits"),
+        ({"context": 5}, r"a context is an aiozpat\.Context"),
+        ({"grace": None}, "grace is a number"),
+        ({"bind": 5}, "an endpoint is text"),
+        ({"bind": b"tcp://127.0.0.1:*"}, "an endpoint is text"),
+    ]
+    for options, says in wrong:
+        with pytest.raises(TypeError, match=says):
+            Server(calc.service, **{"bind": LOOPBACK, **options})
+    with pytest.raises(TypeError, match="an endpoint is text"):
+        Client(5)  # type: ignore[arg-type]  # that is the point

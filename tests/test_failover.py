@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -319,7 +320,15 @@ def test_pauses_grow_and_are_random() -> None:
     for attempt, longest in ((1, 0.1), (2, 0.2), (3, 0.3), (50, 0.3)):
         pauses = [policy.pause(attempt) for _ in range(200)]
         assert 0 <= min(pauses) < longest / 2 < max(pauses) <= longest
-    for wrong in ({"attempts": 0}, {"backoff": -1}, {"budget": -1}, {"hedge": -0.1}, {"burst": -1}):
+    for wrong in (
+        {"attempts": 0},
+        {"attempts": math.inf},
+        {"attempts": 1.5},
+        {"backoff": -1},
+        {"budget": -1},
+        {"hedge": -0.1},
+        {"burst": -1},
+    ):
         with pytest.raises(ValueError, match=r"Retry\."):
             Retry(**wrong)
 
@@ -427,3 +436,5 @@ def test_a_policy_of_many_attempts_and_one_of_no_codes() -> None:
     assert Retry().pause(5000) <= 1.0
     with pytest.raises(TypeError, match="StatusCode"):
         Retry(codes=frozenset({"UNAVAILABLE"}))  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(TypeError, match=r"Retry\.backoff is a number"):
+        Retry(backoff=None)  # type: ignore[arg-type]  # as above

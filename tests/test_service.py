@@ -28,9 +28,11 @@ def test_a_function_stays_what_it_was() -> None:
 
 
 def test_names_are_checked() -> None:
-    for bad in ("", "a b", "1a", "a..b", "a.", "é-"):
-        with pytest.raises(ValueError, match="identifiers"):
+    for bad in ("", "a b", "1a", "a..b", "a.", "é-", "größe"):
+        with pytest.raises(ValueError, match="ASCII identifiers"):
             aiozpat.Service(bad)
+    with pytest.raises(TypeError, match="a service's name is text; got 5"):
+        aiozpat.Service(5)  # type: ignore[arg-type]  # that is the point
 
 
 async def _no_annotation(a) -> None:  # type: ignore[no-untyped-def]  # that is the point

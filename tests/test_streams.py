@@ -488,8 +488,9 @@ async def test_a_stream_outside_its_block_is_of_no_use(streams: Streams) -> None
             await client.open("s.total").send(1)
         with pytest.raises(errors.UsageError, match="inside its block"):
             await client.open("s.total").result()
-        with pytest.raises(ValueError, match="window is a whole number"):
-            client.stream("s.count", 1, window=0)
+        for window in (0, 65_537, 16.0, float("inf")):
+            with pytest.raises(ValueError, match="window is a whole number"):
+                client.stream("s.count", 1, window=window)  # type: ignore[arg-type]  # that is the point
         with pytest.raises(errors.UsageError, match=r"by send\(\)"):
             client.open("s.total", numbers(1))
         stream = client.stream("s.count", 3)

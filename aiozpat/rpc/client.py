@@ -21,6 +21,7 @@ from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import ClientStatistics
 from aiozpat.protocol.flow import MAX_WINDOW
 from aiozpat.rpc.channel import ChannelSettings
+from aiozpat.rpc.checks import given, number, whole_number
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
 from aiozpat.rpc.decoders import Decoders
@@ -75,6 +76,7 @@ class Client:
     Raises:
         InvalidEndpoint: Not an endpoint that can be connected to.
         ValueError: A value is out of range.
+        TypeError: A value is of the wrong kind.
     """
 
     _loop: asyncio.AbstractEventLoop | None = None  # of the class too: __del__ runs even if __init__ raised
@@ -101,12 +103,9 @@ class Client:
             raise UsageError("a Client needs at least one endpoint to connect to")
         numbers = {"max_in_flight": max_in_flight, "window_bytes": window_bytes, "backlog_bytes": backlog_bytes}
         for what, value in numbers.items():
-            if value != int(value) or not 0 < value < 2**53:
-                raise ValueError(f"{what} is a whole number above 0; got {value!r}")
-        if not timeout > 0:
-            raise ValueError(f"timeout is a number of seconds above 0; got {timeout!r}")
-        if retry is not None and not isinstance(retry, Retry):
-            raise TypeError(f"retry is a policy, aiozpat.Retry(...); got {retry!r}")
+            whole_number(what, value)
+        number("timeout", timeout)
+        given(retry, Retry, "retry is a policy, aiozpat.Retry(...)")
         self._timeout = timeout
         link = LinkSettings(
             name=name or process_name(),
@@ -133,7 +132,7 @@ class Client:
             self.call = self._call_around  # type: ignore[method-assign]  # takes what `call` takes
         if self._interceptors:
             self.notify = self._notify_around  # type: ignore[method-assign]  # as above
-        self._given_context = context
+        self._given_context = given(context, Context, "a context is an aiozpat.Context()")
         self._context: Context | None = None
         self._decoders: Decoders[Decodes] = Decoders(Decoder if values is None else partial(ForeignDecoder, values))
         self._item_decoders: Decoders[DecodesItems] = Decoders(
@@ -408,7 +407,7 @@ class Client:
             args if params is None else _by_name(args, params),
             timeout=timeout,
             idle_timeout=idle_timeout,
-            window=_checked(window),
+            window=whole_number("window", window, most=MAX_WINDOW),
             item_type=item_type,
             result_type=Any,
             metadata=metadata,
@@ -470,7 +469,7 @@ class Client:
             args if params is None else _by_name(args, params),
             timeout=timeout,
             idle_timeout=idle_timeout,
-            window=_checked(window),
+            window=whole_number("window", window, most=MAX_WINDOW),
             item_type=item_type,
             result_type=result_type,
             metadata=metadata,
@@ -668,12 +667,6 @@ class Client:
             waiting_bytes=sum(connection.outbox.nbytes for connection in connections),
             notices=MappingProxyType(self._notices.counts()),
         )
-
-
-def _checked(window: int) -> int:
-    if window != int(window) or not 0 < window <= MAX_WINDOW:
-        raise ValueError(f"window is a whole number from 1 to {MAX_WINDOW}; got {window!r}")
-    return window
 
 
 def _by_name(args: tuple[Any, ...], params: Mapping[str, Any]) -> dict[str, Any]:

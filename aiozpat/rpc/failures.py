@@ -44,6 +44,8 @@ def _text_of(error: BaseException) -> str:
 def unimplemented(method: str, known: Iterable[str]) -> RpcError:
     """The error for a method that there is not, with those that there are."""
     service, _, short = method[:200].rpartition(".")
+    if not service:
+        return Unimplemented(f"a method's full name is that of its service, a dot and its own; got {method[:200]!r}")
     siblings = [name for name in known if name.rpartition(".")[0] == service]
     if siblings:
         return Unimplemented(f"service {service!r} has no method {short!r}; it has {', '.join(siblings[:20])}")

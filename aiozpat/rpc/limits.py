@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from aiozpat.protocol.flow import MAX_WINDOW
+from aiozpat.rpc.checks import number, whole_number
 
 MIB = 1024 * 1024
 
@@ -30,7 +31,8 @@ class Limits:
         slow_peer_seconds: How long a client may take nothing of what waits for it before it is dropped.
 
     Raises:
-        ValueError: A limit is not a positive number (`max_queued` may be 0).
+        ValueError: A limit is not a positive whole number (`max_queued` may be 0, `slow_peer_seconds` a fraction).
+        TypeError: A limit is no number.
     """
 
     max_concurrency: int = 16_384
@@ -45,8 +47,10 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if not value > 0 and not (field.name == "max_queued" and value == 0):
-                raise ValueError(f"Limits.{field.name} is a positive number; got {value!r}")
-        if self.stream_window > MAX_WINDOW:
-            raise ValueError(f"Limits.stream_window is {MAX_WINDOW} at most; got {self.stream_window}")
+            what, value = f"Limits.{field.name}", getattr(self, field.name)
+            if field.name == "slow_peer_seconds":
+                number(what, value)
+            elif field.name == "stream_window":
+                whole_number(what, value, most=MAX_WINDOW)
+            else:
+                whole_number(what, value, least=0 if field.name == "max_queued" else 1)

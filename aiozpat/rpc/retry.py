@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 from aiozpat.errors import RpcError, StatusCode
+from aiozpat.rpc.checks import number, whole_number
 
 _monotonic = time.monotonic
 
@@ -34,7 +35,7 @@ class Retry:
 
     Raises:
         ValueError: A value is out of range.
-        TypeError: A code is none.
+        TypeError: A code is none, or what should be a number.
     """
 
     attempts: int = 3
@@ -46,15 +47,13 @@ class Retry:
     hedge: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.attempts >= 1 or self.attempts != int(self.attempts):
-            raise ValueError(f"Retry.attempts is a whole number from 1 up; got {self.attempts!r}")
+        whole_number("Retry.attempts", self.attempts)
         for name in ("backoff", "max_backoff", "budget", "burst"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"Retry.{name} is 0 or more; got {getattr(self, name)!r}")
+            number(f"Retry.{name}", getattr(self, name), zero=True)
         if not all(isinstance(code, StatusCode) for code in self.codes):
             raise TypeError(f"Retry.codes are of aiozpat.StatusCode; got {self.codes!r}")
-        if self.hedge is not None and not self.hedge >= 0:
-            raise ValueError(f"Retry.hedge is a number of seconds, 0 or more, or None; got {self.hedge!r}")
+        if self.hedge is not None:
+            number("Retry.hedge", self.hedge, zero=True)
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after an attempt, counted from 1; random, from none to all of it."""

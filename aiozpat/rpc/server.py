@@ -15,6 +15,7 @@ from aiozpat.errors import Closed, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import MethodStatistics, ServerStatistics
 from aiozpat.protocol.records import CODEC
+from aiozpat.rpc.checks import given, number
 from aiozpat.rpc.executor import Executor
 from aiozpat.rpc.interceptors import ServerInterceptor, checked
 from aiozpat.rpc.introspection import reserved_service
@@ -56,6 +57,7 @@ class Server:
 
     Raises:
         ValueError: A value is out of range.
+        TypeError: A value is of the wrong kind.
         InvalidEndpoint: `bind` is not an endpoint; on entering, also if it is not this machine's.
         AddressInUse: On entering: somebody else listens there.
         UsageError: No service, no endpoint, or two services with one method name.
@@ -85,9 +87,8 @@ class Server:
             raise UsageError("a Server needs at least one Service and one endpoint to bind")
         if len({service.name for service in services}) < len(services):
             raise UsageError("two services of one Server have the same name")
-        if not grace >= 0:
-            raise ValueError(f"grace is a number of seconds, 0 or more; got {grace!r}")
-        self._limits = limits or Limits()
+        number("grace", grace, zero=True)
+        self._limits = given(limits, Limits, "limits are aiozpat.Limits(...)") or Limits()
         self._settings = LinkSettings(
             name=name or process_name(),
             window_bytes=self._limits.window_bytes,
@@ -99,7 +100,7 @@ class Server:
         self._send_tracebacks = send_tracebacks
         self._codecs: tuple[Codec, ...] = (JSON(), *codecs)
         self._interceptors = checked(interceptors)
-        self._context = context
+        self._context = given(context, Context, "a context is an aiozpat.Context()")
         self._notices = Notices(_log)
         self._executor: Executor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -187,7 +188,9 @@ class Server:
     async def serve_forever(self) -> None:
         """Serve until `stop`, `close`, SIGINT or SIGTERM, drain, and return; a second signal ends the calls at once.
 
-        Signals are handled where the loop can (in the main thread). Cancelling it stops waiting; the block then ends.
+        Signals are handled where the loop can (in the main thread); then `signal.signal`'s handlers are as before. What
+        `loop.add_signal_handler` had set for these two is gone: set it again afterwards, or else the signal does
+        nothing. Cancelling it stops waiting; the block then ends.
 
         Raises:
             UsageError: Outside the block, or called twice.

@@ -38,7 +38,7 @@ class Service:
     Its methods are functions, registered by `method`, or those of an object, or both.
 
     Args:
-        name: The first part of each method's full name: identifiers joined by dots.
+        name: The first part of each method's full name: identifiers (in ASCII) joined by dots.
         implementation: An object whose methods are served: those of `interface`, or without one those that are marked
             with `aiozpat.method`.
         interface: The class that says what the object has to have, and that clients make their stubs from.
@@ -51,6 +51,7 @@ class Service:
 
     Raises:
         ValueError: The name is not made of identifiers, or is reserved.
+        TypeError: The name is no text.
         UsageError: The object does not match the interface, or has nothing to serve; the message names the difference.
     """
 
@@ -63,8 +64,10 @@ class Service:
         version: str = "0.0.0",
         lifespan: Lifespan | None = None,
     ) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"a service's name is text; got {name!r}")
         if not _NAME.fullmatch(name):
-            raise ValueError(f"a service's name is made of identifiers joined by dots; got {name!r}")
+            raise ValueError(f"a service's name is made of ASCII identifiers joined by dots; got {name!r}")
         if name.partition(".")[0] == RESERVED:
             raise ValueError(f"the name {RESERVED!r} is reserved for what every server answers: ping, info, ...")
         self._set_up(name, version, lifespan)
@@ -126,7 +129,8 @@ class Service:
 
         A coroutine function runs as one task a call; a plain function in a worker thread. An async generator streams
         what it yields; a parameter that is an `AsyncIterator[T]` takes a stream from the client. The function itself
-        is returned unchanged.
+        is returned unchanged. A server serves what is registered when its block is entered, and nothing that comes
+        later.
 
         Args:
             handler: The function; each parameter's annotation is its schema.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aiozpat.protocol.flow import MAX_WINDOW
 from aiozpat.protocol.records import HEADER_LIMIT, HELLO, VERSIONS, encode
+from aiozpat.rpc.checks import given, number
 from aiozpat.transport import SocketOptions
 
 MISSES = 3  # heartbeats without a word make a peer dead
@@ -38,6 +39,7 @@ class LinkSettings:
     stream_window: int | None = None
 
     def __post_init__(self) -> None:
+        number("heartbeat", self.heartbeat)
         if not 0.01 <= self.heartbeat <= 3600:
             raise ValueError(f"heartbeat is between 0.01 and 3600 seconds; got {self.heartbeat!r}")
         if self.options.max_message_bytes < HEADER_LIMIT:
@@ -60,9 +62,8 @@ def options_of(options: SocketOptions | None) -> SocketOptions:
     Raises:
         TypeError: They are none.
     """
-    if options is not None and not isinstance(options, SocketOptions):
-        raise TypeError(f"options are aiozpat.SocketOptions(...); got {options!r}")
-    return (options or SocketOptions()).with_queues(QUEUE_MESSAGES)
+    options = given(options, SocketOptions, "options are aiozpat.SocketOptions(...)") or SocketOptions()
+    return options.with_queues(QUEUE_MESSAGES)
 
 
 def window_of(limits: Mapping[str, int], own: int) -> int:

@@ -23,7 +23,8 @@ _before: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[signal.Signals, Any]]
 def handled(loop: asyncio.AbstractEventLoop, on_signal: Callable[[], None]) -> Iterator[None]:
     """Call `on_signal` for each of the signals while the block runs; the last block gives back what was there before.
 
-    Where the loop can't (in another thread than the main one, on Windows) nothing is handled.
+    But for what `loop.add_signal_handler` had set: nobody can ask a loop for that. Where the loop can't (in another
+    thread than the main one, on Windows) nothing is handled.
     """
     listeners = _listeners.setdefault(loop, [])
     listeners.append(on_signal)

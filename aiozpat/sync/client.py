@@ -59,6 +59,7 @@ class Client:
     Raises:
         InvalidEndpoint: Not an endpoint that can be connected to.
         ValueError: A value is out of range.
+        TypeError: A value is of the wrong kind.
     """
 
     _lease = Lease("nobody")  # of the class too: __del__ runs even if __init__ raised

@@ -16,9 +16,16 @@ _FORMS = (
 
 
 def endpoints_of(given: str | Iterable[str] | None) -> tuple[str, ...]:
-    """One endpoint, several or none, as a tuple."""
+    """One endpoint, several or none, as a tuple.
+
+    Raises:
+        TypeError: It is neither.
+    """
     if given is None:
         return ()
+    anything: object = given
+    if isinstance(anything, bytes) or not isinstance(anything, Iterable):
+        raise TypeError(f"an endpoint is text such as {_FORMS}; or a list of several; got {given!r}")
     return (given,) if isinstance(given, str) else tuple(given)
 
 

@@ -1,0 +1,56 @@
+"""Values that users give, checked where they are given: found out later, they would harm a whole session."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_MOST = 2**53 - 1  # what a number of any language holds; some of them travel
+
+
+def whole_number(what: str, value: Any, least: int = 1, most: int = _MOST) -> int:
+    """A whole number within its range.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is no whole one, or out of range.
+    """
+    text = f"{what} is a whole number from {least} to {most}; got {value!r}"
+    if not isinstance(value, (int, float)):
+        raise TypeError(text)
+    if not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(text)
+    return value
+
+
+def number(what: str, value: Any, *, zero: bool = False) -> None:
+    """See to it that a value is a number above 0, or with `zero` 0 itself.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is out of range.
+    """
+    text = f"{what} is a number {'from 0 up' if zero else 'above 0'}; got {value!r}"
+    try:
+        good = value > 0 or (zero and value == 0)
+    except TypeError:
+        raise TypeError(text) from None
+    if not good:
+        raise ValueError(text)
+
+
+def given(value: Any, kind: type[T], text: str) -> T | None:
+    """What was given for an option, or None.
+
+    Args:
+        value: The option's value.
+        kind: Its class.
+        text: What the option is, for the error.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{text}; got {value!r}")
+    return value
