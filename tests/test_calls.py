@@ -416,6 +416,28 @@ async def test_limits_refuse_at_once_and_a_free_place_goes_to_who_waits(calc: Ca
         assert server.statistics().queued == 0
 
 
+async def test_a_full_server_keeps_no_place_of_a_methods_own_limit(calc: Calc) -> None:
+    service = aiozpat.Service("few")
+
+    @service.method(max_concurrency=1)
+    async def one() -> int:
+        return 1
+
+    limits = aiozpat.Limits(max_concurrency=1, max_queued=0)
+    async with (
+        Server(calc.service, service, bind=LOOPBACK, limits=limits) as server,
+        Client(server.endpoint) as client,
+    ):
+        holding = asyncio.create_task(client.call("calc.hold", 1))
+        await until(lambda: calc.started == [1])
+        with pytest.raises(errors.ResourceExhausted):
+            await client.call("few.one")
+        assert server.statistics().methods["few.one"].running == 0
+        calc.gate.set()
+        await holding
+        assert await client.call("few.one") == 1
+
+
 async def test_a_queued_call_that_is_cancelled_never_runs(calc: Calc) -> None:
     limits = aiozpat.Limits(max_concurrency=1)
     async with Server(calc.service, bind=LOOPBACK, limits=limits) as server, Client(server.endpoint) as client:
@@ -498,6 +520,18 @@ async def test_without_waiting_a_call_fails_at_once_where_nobody_listens(port: i
             await client.call("calc.add", 1, wait_for_ready=True, timeout=0.05)
         with pytest.raises(errors.DeadlineExceeded, match=r"no connection|not connected"):
             await client.ready(timeout=0.05)
+
+
+async def test_so_many_calls_may_wait_for_a_connection(port: int) -> None:
+    async with Client(f"tcp://127.0.0.1:{port}", max_in_flight=2) as client:
+        waiting = [asyncio.create_task(client.call("calc.add", number)) for number in range(2)]
+        await until(lambda: client.statistics().in_flight == 2)
+        with pytest.raises(errors.ResourceExhausted, match="2 calls wait for a connection"):
+            await asyncio.wait_for(client.call("calc.add", 2), PATIENCE)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        assert client.statistics().in_flight == 0
 
 
 async def test_a_call_waits_for_a_server_that_comes_later(calc: Calc, port: int) -> None:

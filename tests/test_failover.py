@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -174,6 +175,34 @@ async def test_a_server_that_is_late_with_its_heartbeats_is_left_alone(processes
             await until(lambda: len(client._pool._ready) == 2)
 
 
+async def test_who_is_late_takes_calls_only_where_all_are() -> None:
+    late, good = Counting(), Counting()
+    async with (
+        late.server() as one,
+        good.server() as two,
+        Client([one.endpoint, two.endpoint], heartbeat=3600) as client,  # who is late is said here
+    ):
+        await until(lambda: len(client._pool._ready) == 2)
+        ready = {connection.endpoint: connection for connection in client._pool._ready}
+
+        def tell(endpoint: str, suspect: bool) -> None:
+            ready[endpoint].suspect = suspect
+            ready[endpoint]._on_phase()
+
+        tell(one.endpoint, True)
+        for _ in range(10):
+            await client.call("s.once")
+        assert (late.calls, good.calls) == (0, 10)
+        tell(two.endpoint, True)
+        for _ in range(10):
+            await client.call("s.once")
+        assert (late.calls, good.calls) == (5, 15)
+        tell(one.endpoint, False)
+        for _ in range(10):
+            await client.call("s.once")
+        assert (late.calls, good.calls) == (15, 15)
+
+
 async def test_a_drained_server_costs_no_call_and_a_single_one_is_waited_for(port: int) -> None:
     endpoint = f"tcp://127.0.0.1:{port}"
     counting = Counting()
@@ -302,6 +331,15 @@ async def test_the_deadline_holds_for_all_attempts_together() -> None:
         with pytest.raises(errors.RpcError):
             await client.call("s.same", timeout=0.3, idempotent=True)
         assert 1 < counting.calls < 1000
+
+
+async def test_nobody_pauses_past_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Retry, "pause", lambda policy, attempt: 3600.0)
+    budget = Budget(Retry(burst=1))
+    attempts = Attempts(budget, idempotent=True, deadline=time.monotonic() + 60)
+    async with asyncio.timeout(PATIENCE):
+        assert not await attempts.after(errors.Unavailable("busy"), 0)
+    assert budget.spend(0)  # and it has cost no retry
 
 
 async def test_the_budget_bounds_retries() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,41 @@ async def test_more_metadata_than_allowed_is_the_calls_own_error(calc: Calc) -> 
         await peer.send(header([*request(1), {"a": "x" * 20_000}], request(2)))
         assert (await peer.record(ERROR))[:4] == [ERROR, 1, 0, 3]
         assert await peer.record(REPLY) == [REPLY, 2, 0, 3]
+
+
+async def test_a_call_that_outlives_its_deadline_is_answered_once(calc: Calc) -> None:
+    release = threading.Event()
+
+    @calc.service.method
+    def stuck() -> None:
+        release.wait(PATIENCE)
+
+    async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
+        await peer.open()
+        await peer.send(header(request(1, "calc.stuck", [], timeout=50)))
+        assert (await peer.record(ERROR))[:4] == [ERROR, 1, 0, errors.StatusCode.DEADLINE_EXCEEDED]
+        assert server.statistics().running == 1
+        await peer.send(header(request(2, "calc.hold", [2], timeout=50)))  # its deadline is looked for among all
+        assert (await peer.record(ERROR, REPLY))[:4] == [ERROR, 2, 0, errors.StatusCode.DEADLINE_EXCEEDED]
+        release.set()
+        await until(lambda: server.statistics().running == 0)
+        await peer.send(header(request(3)))
+        assert await peer.record(ERROR, REPLY) == [REPLY, 3, 0, 3]
+
+
+async def test_a_nested_deadline_that_was_the_callers_is_told_as_that(calc: Calc) -> None:
+    @calc.service.method
+    async def relay() -> None:
+        while aiozpat.current_call().time_left > 0:
+            time.sleep(0.001)  # noqa: ASYNC251 - nobody else may find out first
+        error = errors.DeadlineExceeded("the nested call had no more time")
+        error.from_call = True
+        raise error
+
+    async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
+        await peer.open()
+        await peer.send(header(request(1, "calc.relay", [], timeout=20)))
+        assert (await peer.record(ERROR))[:4] == [ERROR, 1, 0, errors.StatusCode.DEADLINE_EXCEEDED]
 
 
 async def test_calls_may_travel_with_the_hello(calc: Calc) -> None:
