@@ -16,10 +16,10 @@ import pytest
 
 import aiozpat
 from aiozpat import Client, Conversation, Limits, Server, errors
-from aiozpat.codec import Values
-from aiozpat.protocol.flow import SendFlow
+from aiozpat.codec import ItemDecoder, Values
+from aiozpat.protocol.flow import MAX_WINDOW, SendFlow
 from aiozpat.protocol.outbox import Outbox
-from aiozpat.protocol.records import Item, split
+from aiozpat.protocol.records import Credit, Item, join, split
 from aiozpat.rpc.executor import Executor
 from aiozpat.rpc.flows import Inbound, Outbound
 from aiozpat.rpc.pending import Pending
@@ -114,6 +114,9 @@ def streams() -> Streams:
     return seen
 
 
+_REFERENCE = bytes.fromhex("d40100")  # to a record's first buffer
+
+
 async def numbers(n: int) -> AsyncIterator[int]:
     for number in range(n):
         yield number
@@ -191,6 +194,27 @@ async def test_large_items_use_up_the_window_by_their_bytes(streams: Streams) ->
             await anext(items)
             await client.call("s.add", 1, 1)
             assert streams.made < 10
+
+
+async def test_a_very_large_item_is_credited_in_parts_that_the_sender_takes() -> None:
+    link = SendsAtOnce()
+    receiver: Inbound[Any] = Inbound(link, 1, 256, ItemDecoder(Any), "s.blobs", idle=0, wrong=errors.Internal)
+    sender = SendFlow(1, 256)
+    part = memoryview(bytes(2**20))
+    for _ in range(3):
+        record = sender.seal_large(_REFERENCE, 600, 600 * len(part))  # more than twice what one record may grant
+        (item,) = split(join([record]))
+        assert isinstance(item, Item)
+        receiver.feed(item, [part] * 600)
+        assert await anext(receiver) == bytes(part)
+        reading = asyncio.ensure_future(anext(receiver))
+        await until(lambda: bool(link.credit))
+        reading.cancel()
+        assert all(units <= MAX_WINDOW for units in link.credit)
+        for units in link.credit:
+            sender.grant(units)
+        link.credit.clear()
+        assert sender.room
 
 
 async def test_many_streams_at_once_each_in_order_none_starved(streams: Streams) -> None:
@@ -543,12 +567,16 @@ class SendsAtOnce:
         self.peer_buffer_bytes = 2**20
         self.values: Values | None = None
         self.sent: list[int] = []
+        self.credit: list[int] = []
 
     def post(self) -> None:
         while (message := self.outbox.peek()) is not None:
             for record in split(message[0]):
-                assert isinstance(record, Item)
-                self.sent += msgspec.msgpack.decode(record.values)
+                if isinstance(record, Credit):
+                    self.credit.append(record.units)
+                else:
+                    assert isinstance(record, Item)
+                    self.sent += msgspec.msgpack.decode(record.values)
             self.outbox.commit(len(message[0]))
 
     push = post

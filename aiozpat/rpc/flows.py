@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Raw, Values, extract, is_large, pack, pack_rich
 from aiozpat.errors import DeadlineExceeded, InvalidArgument, ProtocolError, ResourceExhausted, UsageError
-from aiozpat.protocol.flow import JOIN_BYTES, ReceiveFlow, SendFlow, credit_record
+from aiozpat.protocol.flow import JOIN_BYTES, MAX_WINDOW, ReceiveFlow, SendFlow, credit_record
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import BUFFER_THRESHOLD, HEADER_LIMIT, Buffer, Item, array_length
 from aiozpat.rpc.buffers import check_buffers
@@ -277,8 +277,7 @@ class Inbound(Generic[T]):
             if self._cost and not self._ended:
                 units, self._cost = self._flow.consume(self._cost), 0
                 if units:
-                    self._link.outbox.control(credit_record(self._key, units))
-                    self._link.post()
+                    self._grant(units)
             while self._records:
                 self.current, self._cost = self._records.popleft()
                 if self.current:
@@ -288,6 +287,14 @@ class Inbound(Generic[T]):
                     raise self._error
                 raise StopAsyncIteration
             await self._wait()
+
+    def _grant(self, units: int) -> None:
+        """Let the sender go on; by several records where one must not hold so many, as after a very large item."""
+        while units:
+            part = min(units, MAX_WINDOW)
+            units -= part
+            self._link.outbox.control(credit_record(self._key, part))
+        self._link.post()
 
     async def _wait(self) -> None:
         if self._waiter is not None:
