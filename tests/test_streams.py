@@ -7,12 +7,13 @@ import contextlib
 import gc
 import math
 from array import array
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, assert_type
 
 import msgspec
 import pytest
+import zmq
 
 import aiozpat
 from aiozpat import Client, Conversation, Limits, Server, errors
@@ -22,8 +23,10 @@ from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import Credit, Item, join, split
 from aiozpat.rpc.executor import Executor
 from aiozpat.rpc.flows import Inbound, Outbound
+from aiozpat.rpc.listener import Listener
 from aiozpat.rpc.pending import Pending
 from aiozpat.rpc.turns import Turns
+from aiozpat.transport import Socket
 from tests.support import LOOPBACK, PATIENCE, until
 
 
@@ -115,6 +118,20 @@ def streams() -> Streams:
 
 
 _REFERENCE = bytes.fromhex("d40100")  # to a record's first buffer
+
+
+def _listener_of(server: Server) -> Listener:
+    assert server._listener is not None
+    return server._listener
+
+
+def _socket_of(client: Client) -> Socket:
+    (connection,) = client._pool.connections
+    return connection.socket
+
+
+def _has_arrived(socket: Socket) -> bool:
+    return bool(socket._get(zmq.EVENTS) & zmq.POLLIN)
 
 
 async def numbers(n: int) -> AsyncIterator[int]:
@@ -335,6 +352,63 @@ async def test_a_stream_waits_for_an_item_no_longer_than_its_idle_timeout(stream
         async with client.open("s.total", idle_timeout=0.1) as talk:  # the handler waits for us
             with pytest.raises(errors.DeadlineExceeded, match="no item"):
                 await talk.result()
+
+
+def _wait_of(inbound: Inbound[Any] | None) -> asyncio.Future[None]:
+    assert inbound is not None
+    assert inbound._waiter is not None
+    return inbound._waiter
+
+
+async def test_an_item_that_has_arrived_while_our_loop_stood_still_is_in_time(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.stream("s.hold") as items:
+            assert await anext(items) == 1
+            reading = asyncio.ensure_future(anext(items))
+            await asyncio.sleep(0)
+            socket = _socket_of(client)
+            socket.pause()  # as if the loop looked at nothing
+            streams.gate.set()
+            await until(lambda: _has_arrived(socket) or reading.done())
+            if not reading.done():
+                assert items._pending is not None
+                assert items._pending.inbound is not None
+                items._pending.inbound._on_idle(_wait_of(items._pending.inbound))
+            assert await reading == 2
+            socket.resume()
+        async with client.open("s.total") as talk:  # the handler waits for us
+            (session,) = _listener_of(server).each()
+            await until(lambda: bool(session.calls))
+            (job,) = session.calls.values()
+            await until(lambda: job.inbound is not None and job.inbound._waiter is not None)
+            socket = _listener_of(server).socket
+            socket.pause()
+            await talk.send(7)
+            await talk.end()
+            await until(lambda: _has_arrived(socket) or streams.got == [7])
+            if streams.got != [7]:
+                assert job.inbound is not None
+                job.inbound._on_idle(_wait_of(job.inbound))
+            socket.resume()
+            assert await talk.result() == 7
+
+
+async def test_time_is_not_called_before_all_that_has_arrived_is_read() -> None:
+    link = SendsAtOnce()
+    receiver: Inbound[int] = Inbound(link, 1, 256, ItemDecoder(int), "s.count", idle=0.01, wrong=errors.Internal)
+    flow = SendFlow(1, 256)
+    flow.values.append(b"\x05")
+    (item,) = split(join([flow.seal()]))
+    assert isinstance(item, Item)
+
+    def arrive() -> bool:
+        receiver.feed(item, ())
+        return True
+
+    link.drains = [lambda: False, lambda: False, arrive]
+    assert await asyncio.wait_for(anext(receiver), PATIENCE) == 5
+    with pytest.raises(errors.DeadlineExceeded, match="no item"):
+        await anext(receiver)
 
 
 async def test_a_deadline_ends_a_stream_on_both_sides(streams: Streams) -> None:
@@ -568,6 +642,7 @@ class SendsAtOnce:
         self.values: Values | None = None
         self.sent: list[int] = []
         self.credit: list[int] = []
+        self.drains: list[Callable[[], bool]] = []
 
     def post(self) -> None:
         while (message := self.outbox.peek()) is not None:
@@ -580,6 +655,9 @@ class SendsAtOnce:
             self.outbox.commit(len(message[0]))
 
     push = post
+
+    def drain(self) -> bool:
+        return self.drains.pop(0)() if self.drains else True
 
 
 async def test_no_item_is_lost_where_queueing_it_sends_at_once() -> None:

@@ -128,6 +128,10 @@ class ClientLink:
         self._later()  # which also looks at EVENTS
         self._send()
 
+    def drain(self) -> bool:
+        """Take what has arrived; False if there is more."""
+        return self._variables.run(self.socket.drain)
+
     def _later(self) -> None:
         if not self._flushing:
             self._flushing = True

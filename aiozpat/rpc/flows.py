@@ -41,6 +41,9 @@ class Link(Protocol):
     def push(self) -> None:
         """Enough for a message was."""
 
+    def drain(self) -> bool:
+        """Take what has arrived, before time is called; False if there is more than can be taken at once."""
+
 
 class Outbound:
     """Sends items.
@@ -300,20 +303,21 @@ class Inbound(Generic[T]):
         if self._waiter is not None:
             raise UsageError(f"{self._what}: another task reads this stream already")
         loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timer = loop.call_later(self._idle, self._on_idle) if self._idle else None
+        self._waiter = waiter = loop.create_future()
+        timer = loop.call_later(self._idle, self._on_idle, waiter) if self._idle else None
         try:
-            await self._waiter
+            await waiter
         finally:
             self._waiter = None
             if timer is not None:
                 timer.cancel()
 
-    def _on_idle(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(
-                DeadlineExceeded(f"{self._what}: no item for {self._idle:g} seconds (idle_timeout)")
-            )
+    def _on_idle(self, waiter: asyncio.Future[None]) -> None:
+        # An item that has arrived while our own loop stood still is an item in time.
+        if not self._link.drain() and not waiter.done():
+            asyncio.get_running_loop().call_soon(self._on_idle, waiter)
+        elif not waiter.done():
+            waiter.set_exception(DeadlineExceeded(f"{self._what}: no item for {self._idle:g} seconds (idle_timeout)"))
 
     def feed(self, record: Item, buffers: Sequence[memoryview]) -> None:
         """Take the items of one record.

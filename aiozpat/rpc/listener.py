@@ -146,6 +146,10 @@ class Listener:
         if len(session.calls) > 1:
             self._later()  # behind the tasks just started, whose replies then leave together
 
+    def drain(self) -> bool:
+        """Take what has arrived, for a handler that has waited long; False if there is more."""
+        return self._variables.run(self.socket.drain)  # calls that this starts have nothing of that handler's
+
     def control(self, session: Session, record: Record) -> None:
         """Take a record that is not about a call."""
         if type(record) is Ping:

@@ -71,3 +71,7 @@ class Session:
     def push(self) -> None:
         """Enough for a message was."""
         self.listener.push(self)
+
+    def drain(self) -> bool:
+        """Take what has arrived; False if there is more."""
+        return self.listener.drain()
