@@ -354,6 +354,17 @@ async def test_a_stream_waits_for_an_item_no_longer_than_its_idle_timeout(stream
                 await talk.result()
 
 
+async def test_a_stream_waits_for_a_connection_no_longer_than_its_idle_timeout(port: int) -> None:
+    async with Client(f"tcp://127.0.0.1:{port}") as client:
+        with pytest.raises(errors.DeadlineExceeded, match="no connection in time"):
+            async with asyncio.timeout(PATIENCE), client.stream("s.count", 1, idle_timeout=0.05):
+                pass
+    async with Client(f"tcp://127.0.0.1:{port}", timeout=0.05) as client:
+        with pytest.raises(errors.DeadlineExceeded, match="no connection in time"):
+            async with asyncio.timeout(PATIENCE), client.open("s.total"):
+                pass
+
+
 def _wait_of(inbound: Inbound[Any] | None) -> asyncio.Future[None]:
     assert inbound is not None
     assert inbound._waiter is not None

@@ -390,8 +390,8 @@ class Client:
                 parameter that takes a stream; leaving the block closes it.
             params: The params by name, instead of `args`.
             timeout: Seconds for all of it; by default there is no limit, except a calling handler's deadline.
-            idle_timeout: Seconds to wait for the next item at most, here and in the handler that waits for one of ours;
-                the client's own `timeout` by default.
+            idle_timeout: Seconds to wait for a connection at most, and then for each next item, here and in the handler
+                that waits for one of ours; the client's own `timeout` by default.
             window: Items that the server may be ahead of who reads them, 1 to 65,536 (of more than 4 KiB, one counts
                 for several).
             item_type: What to decode each item into; by default whatever MessagePack gives.
@@ -400,7 +400,8 @@ class Client:
 
         Returns:
             The stream. Entering its block and reading from it raise what `call` raises, and `DeadlineExceeded` where
-            no item came within `idle_timeout`.
+            no connection or no item came within `idle_timeout`; reading it from a second task while one waits,
+            `UsageError`.
         """
         opened = self._opened(
             method,

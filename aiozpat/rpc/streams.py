@@ -182,7 +182,8 @@ class Stream(Generic[T]):
             opened.window, opened.sends, 0 if opened.idle == math.inf else max(1, round(opened.idle * 1000))
         )
         try:
-            self._connection = connection = await self._client.connection(self._deadline, opened.wait_for_ready)
+            until = min(self._deadline, _monotonic() + opened.idle)
+            self._connection = connection = await self._client.connection(until, opened.wait_for_ready)
             if self._left:  # by another task, while a reader waited for a session
                 raise Closed(f"the block of this stream of {opened.method} was left")
             self._pending = connection.open(
