@@ -567,6 +567,68 @@ async def test_sending_says_how_the_call_has_ended(streams: Streams) -> None:
                 await talk.send("x" * 2_000_000)
 
 
+async def test_tasks_that_send_on_one_conversation_wait_in_turn(streams: Streams) -> None:
+    service = aiozpat.Service("slow")
+
+    @service.method
+    async def take(items: AsyncIterator[int], count: int) -> list[int]:
+        await streams.gate.wait()
+        return [item async for item in items][:count]
+
+    async with (
+        Server(service, bind=LOOPBACK, limits=Limits(stream_window=2)) as server,
+        Client(server.endpoint) as client,
+    ):
+        async with client.open("slow.take", 1000, result_type=list[int]) as talk:
+            senders = [asyncio.create_task(talk.send(number)) for number in range(200)]
+            await until(lambda: senders[1].done())
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert not senders[2].done()
+            for cancelled in (senders[2], senders[50]):  # the one whose turn it is, and one that waits behind
+                cancelled.cancel()
+            await asyncio.wait({senders[2], senders[50]})
+            late = asyncio.create_task(talk.send(200))
+            streams.gate.set()
+            await asyncio.gather(*senders, late, return_exceptions=True)
+            assert senders[2].cancelled()
+            assert senders[50].cancelled()
+            await talk.end()
+            assert await talk.result() == [number for number in range(201) if number not in (2, 50)]
+        streams.gate.clear()
+        async with client.open("slow.take", 1000) as talk:
+            senders = [asyncio.create_task(talk.send(number)) for number in range(20)]
+            await until(lambda: senders[1].done())
+        done, _ = await asyncio.wait(senders[2:], timeout=PATIENCE)
+        assert len(done) == 18
+        assert all(isinstance(sender.exception(), errors.Closed) for sender in done)
+
+
+async def test_an_item_that_waits_while_the_end_is_said_is_refused_not_lost(streams: Streams) -> None:
+    service = aiozpat.Service("slow")
+
+    @service.method
+    async def take(items: AsyncIterator[int]) -> list[int]:
+        await streams.gate.wait()
+        return [item async for item in items]
+
+    async with (
+        Server(service, bind=LOOPBACK, limits=Limits(stream_window=2)) as server,
+        Client(server.endpoint) as client,
+        client.open("slow.take", result_type=list[int]) as talk,
+    ):
+        await talk.send(0)
+        await talk.send(1)
+        waiting = [asyncio.create_task(talk.send(number)) for number in (2, 3)]
+        await asyncio.sleep(0)
+        await talk.end()
+        streams.gate.set()
+        for sending in waiting:
+            with pytest.raises(errors.Closed, match=r"end\(\) was called"):
+                await asyncio.wait_for(sending, PATIENCE)
+        assert await talk.result() == [0, 1]
+
+
 # What can't be right
 
 

@@ -79,7 +79,7 @@ class Stream(Generic[T]):
 
     A block: leaving it, in whatever way, ends the call on the server too. Inside it, `async for` gives the items in
     order. Cancelling a waiting read loses none. A consumer that is slow stops the producer, which is never further
-    ahead than the window.
+    ahead than the window. One task reads at a time; a second one gets `UsageError`.
     """
 
     _pending: StreamCall | None = None  # of the class too: __del__ runs even if __init__ raised
@@ -243,9 +243,17 @@ class Stream(Generic[T]):
 
 
 class Conversation(Stream[T], Generic[T, R]):
-    """Items in both directions, or to the server with one result; made by `Client.open`."""
+    """Items in both directions, or to the server with one result; made by `Client.open`.
+
+    One task may read while others send; those that send wait in turn.
+    """
 
     _ended = False
+
+    def __init__(self, client: Opener, opened: Opened) -> None:
+        super().__init__(client, opened)
+        self._turn = asyncio.Lock()
+        self._in_line = 0  # tasks that send, and could not do so at once
 
     async def send(self, item: Any) -> None:
         """Send an item, as soon as the server's handler is not too far behind.
@@ -256,18 +264,31 @@ class Conversation(Stream[T], Generic[T, R]):
             RpcError: The call has ended, in this way.
             InvalidArgument: The item can't be encoded.
             ResourceExhausted: It is larger than the server takes.
-            Closed: The call has ended well, or `end` was called, or the block was left.
+            Closed: The call has ended well, or `end` was called, even while this waited, or the block was left.
         """
         _, outbound, future = self._sending()
+        if outbound.ready and not self._in_line and not self._ended:
+            outbound.put(item)
+            return
+        self._in_line += 1
+        try:
+            async with self._turn:
+                if not self._ended:
+                    await outbound.wait()
+                self._check_open(outbound, future)
+                outbound.put(item)
+        finally:
+            self._in_line -= 1
+
+    def _check_open(self, outbound: Outbound, future: asyncio.Future[Any]) -> None:
+        """Raise why nothing can be sent any more, if so."""
         if self._ended:
             raise Closed(f"end() was called on this conversation with {self._opened.method}")
-        await outbound.wait()
         if outbound.flow.ended:
             error = future.exception() if future.done() else None
             if error is not None:
                 raise _of_a_call(error)
             raise Closed(f"{self._opened.method} has ended; nothing can be sent any more")
-        outbound.put(item)
 
     async def end(self) -> None:
         """Say that no more items come; the handler's iteration ends after those sent. Ending twice is harmless."""

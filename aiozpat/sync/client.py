@@ -300,8 +300,8 @@ class Client:
                 block closes it if it is a generator, as soon as its current `next` returns.
             params: The params by name, instead of `args`.
             timeout: Seconds for all of it; by default there is no limit, except a calling handler's deadline.
-            idle_timeout: Seconds to wait for the next item at most, here and in the handler that waits for one of ours;
-                the client's own `timeout` by default.
+            idle_timeout: Seconds to wait for a connection at most, and then for each next item, here and in the handler
+                that waits for one of ours; the client's own `timeout` by default.
             window: Items that the server may be ahead of who reads them, 1 to 65,536 (of more than 4 KiB, one counts
                 for several).
             item_type: What to decode each item into; by default whatever MessagePack gives.

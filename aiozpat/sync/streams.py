@@ -143,10 +143,6 @@ class Conversation(_Block[T, rpc.Conversation[Any, Any]], Generic[T, R]):
     One thread may send while another reads; several may do either.
     """
 
-    def __init__(self, lease: Lease, method: str, make: Callable[[], rpc.Conversation[Any, Any]]) -> None:
-        super().__init__(lease, method, make)
-        self._sending = asyncio.Lock()
-
     def send(self, item: Any) -> None:
         """Send an item, as soon as the server's handler is not too far behind.
 
@@ -159,11 +155,7 @@ class Conversation(_Block[T, rpc.Conversation[Any, Any]], Generic[T, R]):
             Closed: The call has ended well, or `end` was called, or the block was left.
         """
         stream = self._opened()
-        self._lease.run(lambda: self._send(stream, item))
-
-    async def _send(self, stream: rpc.Conversation[Any, Any], item: Any) -> None:
-        async with self._sending:
-            await stream.send(item)
+        self._lease.run(lambda: stream.send(item))
 
     def end(self) -> None:
         """Say that no more items come; the handler's iteration ends after those sent. Ending twice is harmless."""
