@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pytest
 
 import aiozpat
 from aiozpat import Client, Server, Service, errors
-from tests.support import LOOPBACK, until
+from tests.support import LOOPBACK, PATIENCE, until
 
 
 @dataclass
@@ -143,6 +144,38 @@ async def test_a_stubs_stream_ends_when_it_is_dropped_or_closed() -> None:
         await until(lambda: calculator.ended == 3)
         await until(lambda: server.statistics().running == 0)
         assert client.statistics().in_flight == 0
+
+
+async def test_a_stubs_stream_may_be_read_again_after_its_first_read_found_no_server(port: int) -> None:
+    endpoint = f"tcp://127.0.0.1:{port}"
+    async with Client(endpoint, timeout=PATIENCE) as client:
+        items = client.stub(Calc).count(3)
+        first = asyncio.ensure_future(anext(items))
+        await until(lambda: client.statistics().in_flight == 1)
+        first.cancel()
+        await asyncio.wait({first})
+        async with Server(Service("calc", Calculator(), interface=Calc), bind=endpoint):
+            assert [item async for item in items] == [0, 1, 2]
+
+
+async def test_a_stubs_stream_that_is_dropped_closes_the_source_of_its_items() -> None:
+    closed = asyncio.Event()
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            yield "a"
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    service = Service("calc", Calculator(), interface=Calc)
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        shouted = client.stub(Calc).shout(source())
+        assert await anext(shouted) == "A"
+        del shouted
+        gc.collect()
+        await asyncio.wait_for(closed.wait(), PATIENCE)
+        await until(lambda: server.statistics().running == 0)
 
 
 async def test_marked_methods_are_served_without_an_interface() -> None:

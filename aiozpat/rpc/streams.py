@@ -99,18 +99,24 @@ class Stream(Generic[T]):
 
     def __del__(self) -> None:
         pending = self._pending
-        if pending is not None and not self._left and not pending.future.done():
-            warnings.warn(f"{self!r} was left open; use `async with`", ResourceWarning, source=self, stacklevel=1)
+        if pending is not None and not self._left:
+            if not pending.future.done():
+                warnings.warn(f"{self!r} was left open; use `async with`", ResourceWarning, source=self, stacklevel=1)
             self.drop()
+
+    @property
+    def opened(self) -> bool:
+        """Whether it was entered, and its call sent."""
+        return self._pending is not None or self._left
 
     def drop(self) -> None:
         """End the call, from whichever thread collects garbage; for who can't wait."""
         if not self._left and self._connection is not None and self._pending is not None:
-            self._connection.abandon_threadsafe(self._pending)
+            self._connection.abandon_threadsafe(self._pending, self._pump)
         self._left = True
 
     async def __aenter__(self) -> Self:
-        if self._pending is not None or self._left:
+        if self.opened:
             raise UsageError(f"{self!r} was entered before; make a new one")
         now = _monotonic()
         self._deadline = now + self._opened.timeout

@@ -128,7 +128,11 @@ class StubStream(Generic[T]):
 
     async def __aenter__(self) -> Self:
         self._entered = True
-        await self._stream.__aenter__()
+        try:
+            await self._stream.__aenter__()
+        except BaseException:
+            self._entered = self._stream.opened  # if there was no connection yet, the next read tries again
+            raise
         return self
 
     async def __aexit__(
