@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 
 import aiozpat
-from aiozpat import Call, Client, ClientCall, Proceed, Retry, Server, errors
-from tests.support import LOOPBACK, until
+from aiozpat import Call, Client, ClientCall, ClientState, Proceed, Retry, Server, errors
+from tests.support import LOOPBACK, PATIENCE, until
 
 
 def echo_service() -> aiozpat.Service:
@@ -276,3 +277,114 @@ async def test_a_stream_that_an_interceptor_swallows_is_an_error_and_opening_twi
     async with Client("tcp://127.0.0.1:1", interceptors=[twice], wait_for_ready=False) as client:
         with pytest.raises(errors.UsageError, match="opens once"):
             await client.stream("s.count", 3).__aenter__()
+
+
+async def test_a_stream_that_is_cancelled_while_it_opens_is_not_left_open_on_the_server() -> None:
+    async def watch(call: ClientCall, proceed: Proceed) -> Any:
+        return await proceed()
+
+    async with (
+        Server(echo_service(), bind=LOOPBACK) as server,
+        Client(server.endpoint, interceptors=[watch]) as client,
+    ):
+        await client.ready()
+        streams = [client.stream("s.count", 10**9) for _ in range(10)]
+
+        async def enter(number: int) -> None:
+            async with streams[number]:
+                await asyncio.sleep(0)
+
+        for steps in range(10):
+            entering = asyncio.create_task(enter(steps))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            entering.cancel()
+            await asyncio.wait({entering})
+            await until(lambda: client.statistics().in_flight == 0)
+        await until(lambda: server.statistics().running == 0)
+        assert client.statistics().calls > 5
+
+
+async def test_an_interceptor_that_proceeds_after_it_was_cancelled_opens_nothing() -> None:
+    proceeded: list[BaseException] = []
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(call: ClientCall, proceed: Proceed) -> Any:
+        begun.set()
+        while not go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go.wait()
+        try:
+            return await proceed()
+        except errors.UsageError as error:
+            proceeded.append(error)
+            raise asyncio.CancelledError from error
+
+    async with (
+        Server(echo_service(), bind=LOOPBACK) as server,
+        Client(server.endpoint, interceptors=[stubborn]) as client,
+    ):
+        entering = asyncio.ensure_future(client.stream("s.count", 10**9).__aenter__())
+        await begun.wait()
+        entering.cancel()
+        await asyncio.wait({entering})
+        go.set()
+        await until(lambda: bool(proceeded))
+        assert client.statistics().calls == 0
+
+
+async def test_a_refused_stream_is_opened_again_with_interceptors_too() -> None:
+    outcomes: list[str] = []
+
+    async def watch(call: ClientCall, proceed: Proceed) -> Any:
+        outcomes.append("begun")
+        try:
+            await proceed()
+        except errors.RpcError as error:
+            outcomes.append(error.code.name)
+            raise
+        outcomes.append("OK")
+
+    async with (
+        Server(echo_service(), bind=LOOPBACK) as server,
+        Client(server.endpoint, interceptors=[watch]) as client,
+    ):
+        await client.ready()
+        executor = server._executor
+        assert executor is not None
+        executor.refuse("it drains")  # and its goaway is still on its way
+        async with client.stream("s.count", 3) as items:
+            reading = asyncio.create_task(anext(items))
+            await until(lambda: client.state is not ClientState.READY)
+            executor.refusing, executor._admitting = None, executor.routes
+            assert await asyncio.wait_for(reading, PATIENCE) == {}
+            assert [item async for item in items] == [0, 1, 2]
+        assert outcomes == ["begun", "OK"]
+        await until(lambda: client.state is ClientState.READY)
+        executor.refuse("it drains")
+        async with client.stream("s.count", 3) as items:  # nobody reads, so nobody opens it again
+            await until(lambda: client.state is not ClientState.READY)
+        assert outcomes[2:] == ["begun", "UNAVAILABLE"]
+        executor.refusing, executor._admitting = None, executor.routes
+        await client.ready()
+        executor.refuse("it drains")
+        dropped = await client.stream("s.count", 3).__aenter__()
+        await until(lambda: client.state is not ClientState.READY)
+        del dropped
+        gc.collect()
+        await until(lambda: not [task for task in asyncio.all_tasks() if "watch" in repr(task)])
+        executor.refusing, executor._admitting = None, executor.routes
+
+
+@pytest.mark.parametrize("kind", ["timeout", "idle_timeout"])
+async def test_an_interceptor_can_not_hold_a_stream_up_past_its_time(kind: str) -> None:
+    async def hang(call: ClientCall, proceed: Proceed) -> Any:
+        await asyncio.Event().wait()
+
+    async with (
+        Server(echo_service(), bind=LOOPBACK) as server,
+        Client(server.endpoint, interceptors=[hang]) as client,
+    ):
+        limits: Any = {kind: 0.05}
+        with pytest.raises(errors.DeadlineExceeded, match="an interceptor took"):
+            await asyncio.wait_for(client.stream("s.count", 1, **limits).__aenter__(), PATIENCE)

@@ -272,13 +272,14 @@ class Connection(ClientLink):
         if self.calls.pop(call.id, None) is not None:
             self._withdraw(call.id)
 
-    def abandon_threadsafe(self, call: Pending[Any], sending: asyncio.Task[None] | None) -> None:
-        """End a call with streams, and the task that sends its items, from whichever thread collects garbage."""
+    def abandon_threadsafe(self, call: Pending[Any], *tasks: asyncio.Future[Any] | None) -> None:
+        """End a call with streams, and tasks that work for it, from whichever thread collects garbage."""
         if not self._loop.is_closed():
             error = Closed(f"the stream of {call.method} was dropped")
             self._loop.call_soon_threadsafe(self.fail, call, error)
-            if sending is not None:
-                self._loop.call_soon_threadsafe(sending.cancel)
+            for task in tasks:
+                if task is not None:
+                    self._loop.call_soon_threadsafe(task.cancel)
 
     def fail(self, call: Pending[Any], error: BaseException) -> None:
         """End a call with streams from this side."""

@@ -11,10 +11,11 @@ import warnings
 from collections import deque
 from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
-from aiozpat.errors import Closed, RpcError, UsageError
+from aiozpat.errors import Closed, DeadlineExceeded, RpcError, UsageError
 from aiozpat.protocol.records import Opening
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
@@ -27,6 +28,7 @@ R = TypeVar("R")
 
 _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
+_LONGEST = 86_400.0  # seconds; event loops take no infinite ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,7 @@ class Stream(Generic[T]):
         self._connection: Connection | None = None
         self._pump: asyncio.Task[None] | None = None
         self._around: asyncio.Future[Any] | None = None
+        self._over: asyncio.Future[None] | None = None  # what the interceptors wait for: the last of its calls
         self._deadline = math.inf
 
     def __repr__(self) -> str:
@@ -111,8 +114,10 @@ class Stream(Generic[T]):
 
     def drop(self) -> None:
         """End the call, from whichever thread collects garbage; for who can't wait."""
-        if not self._left and self._connection is not None and self._pending is not None:
-            self._connection.abandon_threadsafe(self._pending, self._pump)
+        connection, pending, over = self._connection, self._pending, self._over
+        if not self._left and connection is not None and pending is not None:
+            refused = over is not None and not over.done() and pending.future.done()  # and nobody makes it again
+            connection.abandon_threadsafe(pending, self._pump, self._around if refused else None)
         self._left = True
 
     async def __aenter__(self) -> Self:
@@ -143,7 +148,8 @@ class Stream(Generic[T]):
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait({self._pump})
-        if self._around is not None:
+        if self._around is not None and self._over is not None:
+            pending.future.add_done_callback(partial(_pass_on, self._over, True))  # even if it never ran
             await asyncio.wait({self._around})
             if not self._around.cancelled() and (failure := self._around.exception()) is not None:
                 _log.debug("an interceptor of %s ended with %r", self._opened.method, failure)
@@ -153,6 +159,7 @@ class Stream(Generic[T]):
         opened = self._opened
         seen = ClientCall(opened.method, opened.params, opened.metadata, streams=True)
         sent: asyncio.Future[tuple[Connection, StreamCall]] = asyncio.get_running_loop().create_future()
+        self._over = over = asyncio.get_running_loop().create_future()
         holder = [self]  # emptied: who drops a stream ends it, so its interceptors' task must not refer to it
 
         async def last() -> None:
@@ -164,20 +171,28 @@ class Stream(Generic[T]):
             del stream
             sent.set_result((connection, pending))
             try:
-                await asyncio.shield(pending.future)
+                await asyncio.shield(over)
             except Closed:
                 _log.debug("%s: its block was left, which is no failure", opened.method)
-            except NeverRan as signal:
-                raise _of_a_call(signal) from None
 
         self._around = asyncio.ensure_future(chain(opened.interceptors, seen, last)())
+        either: set[asyncio.Future[Any]] = {sent, self._around}
+        left = min(self._deadline - _monotonic(), opened.idle, _LONGEST)
         try:
-            await asyncio.wait({sent, self._around}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not done and holder:
+                raise DeadlineExceeded(f"{opened.method}: an interceptor took all the time there was to open it")
+            if not done:  # it waits for a connection, and keeps to that time itself
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not sent.done():
                 await self._around
                 raise UsageError(f"an interceptor of {opened.method} returned without having awaited proceed()")
         except BaseException:
+            holder.clear()  # an interceptor that is cancelled, and proceeds all the same, opens nothing
             self._around.cancel()
+            if self._connection is not None and self._pending is not None:  # in this very moment
+                self._left = True
+                self._connection.fail(self._pending, Closed(f"this stream of {opened.method} was cancelled"))
             raise
         return sent.result()
 
@@ -203,6 +218,8 @@ class Stream(Generic[T]):
             )
         except RpcError as error:
             raise _of_a_call(error) from None
+        if self._over is not None:
+            self._pending.future.add_done_callback(partial(_pass_on, self._over, opened.sends))
         self._client.streams += 1
         return connection, self._pending
 
@@ -230,7 +247,7 @@ class Stream(Generic[T]):
 
     async def _again(self, signal: NeverRan) -> None:
         """The call did not run: open it on another session, unless items were sent, which nobody kept."""
-        if self._opened.sends or self._around is not None:
+        if self._opened.sends:
             raise _of_a_call(signal)
         try:
             await self._client.after(signal, self._opened.wait_for_ready)
@@ -327,6 +344,18 @@ def _of_a_call(error: BaseException) -> BaseException:
     if isinstance(error, RpcError):
         error.from_call = True
     return error
+
+
+def _pass_on(over: asyncio.Future[None], last: bool, call: asyncio.Future[Any]) -> None:
+    """Tell a stream's interceptors how its call has ended; not that it never ran, unless it was the last one."""
+    error = call.exception()
+    if over.done() or (isinstance(error, NeverRan) and not last):
+        return
+    if error is None:
+        over.set_result(None)
+    else:
+        over.set_exception(_of_a_call(error))
+        over.exception()  # nobody may wait for it
 
 
 def source_of(params: Any) -> tuple[Any, AsyncIterable[Any] | None]:
