@@ -6,6 +6,7 @@ import array
 import contextlib
 import gc
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiozpat.codec import DECODE_ERRORS, ENCODE_ERRORS, Decoder, extract
+from aiozpat.codec import DECODE_ERRORS, ENCODE_ERRORS, Decoder, ItemDecoder, extract
 from aiozpat.errors import InvalidArgument
 from aiozpat.protocol.records import BUFFER_THRESHOLD, Buffer, encode
 
@@ -125,6 +126,38 @@ def test_bytes_in_band_have_the_type_wanted_with_buffers_or_without(wanted: type
 
 def test_an_optional_buffer_may_be_none() -> None:
     assert Decoder(bytes | None).decode(b"\xc0", [memoryview(b"unused")]) is None
+
+
+@pytest.mark.parametrize("wanted", [list[Any], dict[str, Any], list, dict, dict[str, list[Any]], list[dict[str, Any]]])
+def test_a_buffer_among_values_of_no_type_comes_back_as_bytes(wanted: Any) -> None:
+    value: Any = msgspec.msgpack.Ext(1, b"\x00")
+    for kind in reversed(str(wanted).split("[")):
+        if "list" in kind:
+            value = [value]
+        elif "dict" in kind:
+            value = {"a": value}
+    raw = msgspec.msgpack.encode(value)
+    part = Decoder(wanted).decode(raw, [memoryview(b"one")])
+    (parts, error) = ItemDecoder(wanted).decode(b"\x92" + raw + raw, [memoryview(b"one")])
+    assert (parts, error) == ([part, part], None)
+    while isinstance(part, (list, dict)):
+        part = part["a"] if isinstance(part, dict) else part[0]
+    assert type(part) is bytes
+
+
+def test_where_a_view_was_asked_for_beside_other_values_it_is_one() -> None:
+    raw = msgspec.msgpack.encode([1, msgspec.msgpack.Ext(1, b"\x00")])
+    for wanted in (list[int | memoryview], tuple[Any, memoryview]):
+        value = Decoder(wanted).decode(raw, [memoryview(b"one")])
+        assert type(value[1]) is memoryview
+
+
+@pytest.mark.parametrize("when", [datetime(2026, 1, 2, 3, 4), datetime(2026, 1, 2, 3, 4, tzinfo=UTC)])
+def test_times_decode_beside_buffers_as_they_do_without(when: datetime) -> None:
+    decoder = Decoder(tuple[datetime, bytes])
+    assert decoder.plain(msgspec.msgpack.encode((when, b"x"))) == (when, b"x")
+    raw = msgspec.msgpack.encode((when, msgspec.msgpack.Ext(1, b"\x00")))
+    assert decoder.decode(raw, [memoryview(b"one")]) == (when, b"one")
 
 
 def test_a_view_of_a_buffer_is_no_copy() -> None:

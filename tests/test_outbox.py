@@ -399,6 +399,19 @@ def test_the_items_of_a_stream_leave_as_one_record_behind_what_waited_before() -
     assert [contents(records) for records, _ in send_all(outbox)] == [[(7, [13])]]
 
 
+@pytest.mark.parametrize("key", [2**53 + 1, 2**62 + 1, 2**64 - 1])
+def test_items_and_calls_of_whatever_id_leave_all(key: int) -> None:
+    outbox = Outbox(WINDOW)
+    flow = SendFlow(key, 100)
+    outbox.add(key, request(key))
+    for number in range(3):
+        put(outbox, flow, number)
+        outbox.seal()
+        outbox.append(azp.encode((azp.END, 5)))
+    assert outbox.of_call(key)
+    assert [len(records) for records, _ in send_all(outbox)] == [7]
+
+
 def test_items_that_join_those_that_wait_travel_with_them() -> None:
     outbox, one, two = Outbox(WINDOW), SendFlow(1, 100), SendFlow(2, 100)
     put(outbox, one, 1)

@@ -225,6 +225,9 @@ def reference(index: int) -> msgspec.msgpack.Ext:
     return msgspec.msgpack.Ext(1, pack(index))
 
 
+def loose(first: list[Any], second: dict[str, Any], third: tuple[Any, memoryview]) -> None: ...
+
+
 def frames(*data: bytes) -> list[memoryview]:
     return [memoryview(item) for item in data]
 
@@ -256,6 +259,13 @@ def test_a_buffer_has_the_type_that_was_asked_for(by_name: bool) -> None:
     values = params.decode(raw, frames(b"0", b"1", b"2", b"3", b"4"))
     assert [type(value) for value in values] == [bytes, bytearray, memoryview, bytes, bytes]
     assert [bytes(value) for value in values] == [b"4", b"3", b"2", b"1", b"0"]
+
+
+def test_a_buffer_among_values_of_no_type_is_bytes() -> None:
+    sent = [[1, reference(0)], {"a": [reference(0)]}, [reference(0), reference(0)]]
+    first, second, third = params_of(loose).decode(pack(sent), frames(b"0"))
+    assert type(first[1]) is type(second["a"][0]) is bytes
+    assert type(third[1]) is memoryview
 
 
 def test_in_band_bytes_have_the_type_that_was_asked_for_beside_a_buffer() -> None:

@@ -8,8 +8,7 @@ itself, not inside containers; arrays and other buffers that MessagePack does no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args, get_origin
 
 import msgspec
 
@@ -22,7 +21,7 @@ DECODE_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 BUFFER_TYPES = frozenset((bytes, bytearray, memoryview))
 MIXED_LIMIT = 256 * 1024  # bytes of a value beside its buffers: decoded without types it can be 72 times as large
-_NATIVE = (bytes, bytearray, memoryview, datetime)  # what MessagePack has of its own: no text is taken for them
+_NATIVE = (bytes, bytearray, memoryview)  # what MessagePack has of its own: no text is taken for them
 pack: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 _unpack_index = msgspec.msgpack.Decoder(int).decode
 _unpack_items = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
@@ -90,11 +89,12 @@ class Decoder:
         wanted: The type to decode into.
     """
 
-    __slots__ = ("_wanted", "plain")
+    __slots__ = ("_loose", "_wanted", "plain")
 
     def __init__(self, wanted: Any) -> None:
         hooks.check(wanted)
         self._wanted = wanted
+        self._loose = is_loose(wanted)
         self.plain: Callable[[Raw], Any] = msgspec.msgpack.Decoder(
             wanted, ext_hook=refuse_extension, dec_hook=hooks.restored
         ).decode
@@ -102,7 +102,7 @@ class Decoder:
     def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> Any:
         """Decode a record's value that may refer to the record's buffers.
 
-        Where `Any` is asked for, a buffer becomes bytes, as it would be if it had come in-band.
+        Where `Any` is asked for, in a list or dict too, a buffer becomes bytes, as it would be if it had come in-band.
 
         Raises:
             InvalidArgument: It refers to a buffer that there is not, or is too large beside its buffers.
@@ -115,7 +115,7 @@ class Decoder:
         value = msgspec.convert(
             _with_buffers(raw, buffers), self._wanted, builtin_types=_NATIVE, dec_hook=hooks.restored
         )
-        return loosened(value) if self._wanted in (Any, object) else value
+        return loosened(value) if self._loose else value
 
 
 class ItemDecoder:
@@ -125,10 +125,9 @@ class ItemDecoder:
         wanted: The type of an item.
     """
 
-    __slots__ = ("_loose", "_many", "_one")
+    __slots__ = ("_many", "_one")
 
     def __init__(self, wanted: Any) -> None:
-        self._loose = wanted in (Any, object)
         self._many = Decoder(list[wanted])
         self._one = Decoder(wanted)
 
@@ -138,8 +137,6 @@ class ItemDecoder:
             values: list[Any] = self._many.decode(raw, buffers) if buffers else self._many.plain(raw)
         except Exception:  # it says nothing of where: one by one then
             return self._one_by_one(raw, buffers)
-        if buffers and self._loose:
-            values = [loosened(value) for value in values]
         return values, None
 
     def _one_by_one(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], Exception | None]:
@@ -151,9 +148,23 @@ class ItemDecoder:
         return values, None
 
 
+def is_loose(wanted: Any) -> bool:
+    """Whether no type is asked for, of a value or of what it holds."""
+    if wanted in (Any, object, list, dict):
+        return True
+    return get_origin(wanted) in (list, dict) and is_loose(get_args(wanted)[-1])
+
+
 def loosened(value: Any) -> Any:
-    """A value for which no type was asked."""
-    return bytes(value) if type(value) is memoryview else value
+    """A value for which no type was asked: its buffers become bytes, as those are that come in-band."""
+    kind = type(value)
+    if kind is memoryview:
+        return bytes(value)
+    if kind is list:
+        return [loosened(part) for part in value]
+    if kind is dict:
+        return {key: loosened(part) for key, part in value.items()}
+    return value
 
 
 def _with_buffers(raw: Raw, buffers: Sequence[memoryview]) -> Any:

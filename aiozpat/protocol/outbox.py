@@ -12,7 +12,7 @@ Entry = bytes | tuple[bytes, Sequence[Buffer]]
 
 _MESSAGE_BYTES = 256 * 1024  # of records in one message; beyond it, coalescing gains nothing and delays the first
 _MESSAGE_RECORDS = 4096
-_OWN_KEYS = 1 << 62  # above all calls' ids: of records that are never taken back
+_OWN_KEYS = 1 << 64  # above all calls' ids: of records that are never taken back
 _CONTROL_BESIDE = 512  # bytes of control records that may travel beside entries: a header frame has room for them
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from aiozpat.codec import Decoder, Raw, Values, loosened, refuse_extension, restored
+from aiozpat.codec import Decoder, Raw, Values, is_loose, loosened, refuse_extension, restored
 from aiozpat.errors import InvalidArgument, UsageError
 
 _astuple = msgspec.structs.astuple
@@ -40,7 +40,7 @@ class Params:
             self._map = Decoder(self.kind)
         except (TypeError, ValueError, NotImplementedError) as error:
             raise UsageError(f"{name}: a parameter has a type that can't be decoded: {error}") from error
-        self._loose = {index for index, parameter in enumerate(parameters) if parameter.annotation in (Any, object)}
+        self._loose = {index for index, parameter in enumerate(parameters) if is_loose(parameter.annotation)}
         self.fast = self._fast(parameters)
 
     def _fast(self, parameters: Sequence[inspect.Parameter]) -> Callable[[Raw], tuple[Any, ...]]:
