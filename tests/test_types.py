@@ -351,6 +351,44 @@ async def test_values_of_no_declared_type_come_back_as_they_were(codec: Codec | 
             assert await client.call("any.same", value) == value
 
 
+async def test_what_a_handler_gives_and_nobody_can_get_is_the_servers_failure(
+    codec: Codec | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Service("bad")
+
+    @service.method
+    async def item() -> AsyncIterator[object]:
+        yield 1
+        yield object()
+
+    @service.method
+    async def result() -> object:
+        return object()
+
+    @service.method
+    async def total(items: AsyncIterator[Any]) -> int:
+        return len([item async for item in items])
+
+    async with (
+        Server(service, bind=LOOPBACK, codecs=[Shout()]) as serving,
+        Client(serving.endpoint, codec=codec) as client,
+    ):
+        got = []
+        with pytest.raises(errors.Internal, match=r"an item of bad\.item can't be encoded"):
+            async with client.stream("bad.item") as items:
+                async for one in items:
+                    got.append(one)  # noqa: PERF401 - those before the error count
+        assert got == [1]
+        with pytest.raises(errors.Internal, match=r"the result of bad\.result can't be encoded"):
+            await client.call("bad.result")
+        logged = [record.message for record in caplog.records if record.levelname == "ERROR"]
+        assert [text.partition(" can't")[0] for text in logged] == ["an item of bad.item", "the result of bad.result"]
+        with pytest.raises(errors.InvalidArgument, match=r"an item of bad\.total can't be encoded"):
+            async with client.open("bad.total") as talk:
+                await talk.send(object())
+        assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 2
+
+
 async def test_json_refuses_what_it_has_not() -> None:
     async with server() as serving, Client(serving.endpoint, codec=JSON()) as client:
         for value in (float("nan"), [1, {"a": [float("-inf")]}]):

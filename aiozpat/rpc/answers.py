@@ -11,12 +11,12 @@ from typing import Any
 from msgspec import Raw
 
 from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, extract, is_large, pack_rich
-from aiozpat.errors import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, RpcError, StatusCode
+from aiozpat.errors import Cancelled, DeadlineExceeded, ResourceExhausted, RpcError, StatusCode
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.records import REFUSED, REPLY, Buffer, encode
 from aiozpat.rpc.buffers import check_buffers
 from aiozpat.rpc.current import Job
-from aiozpat.rpc.failures import RECORD_BYTES, error_record, internal
+from aiozpat.rpc.failures import RECORD_BYTES, error_record, internal, unencodable
 from aiozpat.rpc.session import Session
 
 _log = logging.getLogger("aiozpat.server")
@@ -59,7 +59,7 @@ class Answers:
             else:
                 data = pack_rich(result, buffers, copy=False)
         except ENCODE_ERRORS as error:
-            raise Internal(f"the result of {job.route.name} can't be encoded: {error}") from error
+            raise unencodable(f"the result of {job.route.name} can't be encoded: {error}", error) from error
         record = encode((REPLY, job.key, len(buffers), Raw(data)))
         self.check_room(job, len(record))
         if buffers:

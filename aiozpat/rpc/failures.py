@@ -34,6 +34,17 @@ def internal(method: str, error: BaseException, with_traceback: bool) -> RpcErro
     return Internal(f"{type(error).__name__}: {_text_of(error)}", details=details)
 
 
+def unencodable(message: str, error: Exception) -> Internal:
+    """The error for what a handler gave and no caller can get, which is logged here.
+
+    Args:
+        message: What it is, and why not.
+        error: What encoding it raised.
+    """
+    _log.error("%s", message, exc_info=error)
+    return Internal(message)
+
+
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)

@@ -52,12 +52,20 @@ class Outbound:
         link: The session.
         flow: The stream's credit, and what waits to be sent.
         what: The method, for messages.
+        wrong: The error for an item that can't be encoded, from what to say and what it was.
     """
 
-    __slots__ = ("_link", "_pack", "_turn", "_waiter", "_what", "flow")
+    __slots__ = ("_link", "_pack", "_turn", "_waiter", "_what", "_wrong", "flow")
 
-    def __init__(self, link: Link, flow: SendFlow, what: str) -> None:
+    def __init__(
+        self,
+        link: Link,
+        flow: SendFlow,
+        what: str,
+        wrong: Callable[[str, Exception], Exception] = lambda message, _: InvalidArgument(message),
+    ) -> None:
         self._link = link
+        self._wrong = wrong
         self.flow = flow
         self._what = what
         self._pack = pack if link.values is None else link.values.pack
@@ -93,7 +101,7 @@ class Outbound:
         """Encode an item and queue it, nothing if the call is over; whether another one may be made now.
 
         Raises:
-            InvalidArgument: It can't be encoded.
+            RpcError: It can't be encoded.
             ResourceExhausted: It is larger than the other side takes.
         """
         flow = self.flow
@@ -142,12 +150,12 @@ class Outbound:
     def _pack_rich(self, value: Any, error: Exception) -> bytes | None:
         """Encode an item with types that MessagePack does not know; None if it was queued as buffers."""
         if self._link.values is not None:
-            raise InvalidArgument(f"{self._what}: an item can't be encoded: {error}") from error
+            raise self._wrong(f"an item of {self._what} can't be encoded: {error}", error) from error
         buffers: list[Buffer] = []
         try:
             data = pack_rich(value, buffers, copy=True)
         except ENCODE_ERRORS as worse:
-            raise InvalidArgument(f"{self._what}: an item can't be encoded: {worse}") from worse
+            raise self._wrong(f"an item of {self._what} can't be encoded: {worse}", worse) from worse
         if not buffers:
             return data
         self._put_apart(data, buffers)

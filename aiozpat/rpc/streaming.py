@@ -9,6 +9,7 @@ from aiozpat.errors import InvalidArgument, ProtocolError, Unimplemented
 from aiozpat.protocol.flow import MAX_WINDOW, SendFlow
 from aiozpat.protocol.records import Credit, End, Item, Opening
 from aiozpat.rpc.current import Job
+from aiozpat.rpc.failures import unencodable
 from aiozpat.rpc.flows import Inbound, Outbound
 from aiozpat.rpc.route import Route
 
@@ -33,7 +34,7 @@ def attach(job: Job, opening: Opening | None, window: int) -> None:
     if not route.streams or route.sends != opening.sends or (route.replies and not opening.credit):
         raise Unimplemented(_how(route))
     if route.replies:
-        job.outbound = Outbound(session, SendFlow(job.key, opening.credit), route.name)
+        job.outbound = Outbound(session, SendFlow(job.key, opening.credit), route.name, unencodable)
     if route.items is not None and route.stream_at is not None:
         values = session.values
         items = route.items if values is None else ForeignItemDecoder(values, route.sent)
