@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
 
 import aiozpat
 from aiozpat import Call, Client, ClientCall, ClientState, Proceed, Retry, Server, errors
-from tests.support import LOOPBACK, PATIENCE, until
+from tests.support import LOOPBACK, PATIENCE, Calc, until
 
 
 def echo_service() -> aiozpat.Service:
@@ -388,3 +389,84 @@ async def test_an_interceptor_can_not_hold_a_stream_up_past_its_time(kind: str) 
         limits: Any = {kind: 0.05}
         with pytest.raises(errors.DeadlineExceeded, match="an interceptor took"):
             await asyncio.wait_for(client.stream("s.count", 1, **limits).__aenter__(), PATIENCE)
+
+
+async def _times_out(calling: Awaitable[Any], match: str = "its interceptors took") -> None:
+    with pytest.raises(errors.DeadlineExceeded, match=match):
+        await asyncio.wait_for(calling, PATIENCE)
+
+
+async def test_what_an_interceptor_does_counts_against_the_time_of_the_call() -> None:
+    hanging = asyncio.Event()
+
+    async def hang(call: ClientCall, proceed: Proceed) -> Any:
+        if call.metadata.get("hang") == "before":
+            hanging.set()
+            await asyncio.Event().wait()
+        result = await proceed()
+        if call.metadata.get("hang") == "after":
+            await asyncio.Event().wait()
+        return result
+
+    async with Server(echo_service(), bind=LOOPBACK) as server:
+        for retry in (None, Retry(hedge=0.001)):
+            async with Client(server.endpoint, interceptors=[hang], retry=retry) as client:
+                await client.ready()
+                before, after = {"hang": "before"}, {"hang": "after"}
+                await _times_out(client.call("s.add", 1, timeout=0.05, metadata=before))
+                await _times_out(client.call("s.add", 1, timeout=0.05, metadata=before, idempotent=True))
+                await _times_out(client.call("s.add", 1, timeout=0.2, metadata=after), match=".")
+                await _times_out(client.notify("s.add", 1, timeout=0.05, metadata=before))
+                hanging.clear()
+                calling = asyncio.ensure_future(client.call("s.add", 1, metadata=before))
+                await hanging.wait()
+                calling.cancel()
+                await asyncio.wait({calling})
+                assert calling.cancelled()
+                for timeout in (0, -1, math.nan):
+                    with pytest.raises(errors.DeadlineExceeded, match="before it was sent"):
+                        await client.call("s.add", 1, timeout=timeout)
+                assert await client.call("s.add", 1, timeout=math.inf) == 2
+
+
+async def test_a_call_under_way_is_ended_by_its_own_deadline_not_by_that_of_its_interceptors(calc: Calc) -> None:
+    seen: list[BaseException] = []
+
+    async def watch(call: ClientCall, proceed: Proceed) -> Any:
+        try:
+            return await proceed()
+        except BaseException as error:
+            seen.append(error)
+            raise
+
+    async def again(call: ClientCall, proceed: Proceed) -> Any:
+        with contextlib.suppress(errors.DeadlineExceeded):
+            return await proceed()
+        return await proceed()
+
+    async with Server(calc.service, bind=LOOPBACK) as server:
+        async with Client(server.endpoint, interceptors=[watch]) as client:
+            with pytest.raises(errors.DeadlineExceeded, match=r"in time|within"):
+                await client.call("calc.hold", 1, timeout=0.05)
+            assert [type(error) for error in seen] == [errors.DeadlineExceeded]
+        async with Client(server.endpoint, interceptors=[again]) as client:
+            with pytest.raises(errors.DeadlineExceeded):
+                await client.call("calc.hold", 1, timeout=0.05)
+
+
+async def test_an_interceptor_may_proceed_when_nobody_waits_any_more() -> None:
+    later: list[asyncio.Future[Any]] = []
+
+    async def answer(call: ClientCall, proceed: Proceed) -> Any:
+        if not later:
+            later.append(asyncio.ensure_future(proceed()))
+            return "soon"
+        return await proceed()
+
+    async with (
+        Server(echo_service(), bind=LOOPBACK) as server,
+        Client(server.endpoint, interceptors=[answer]) as client,
+    ):
+        assert await client.call("s.add", 1) == "soon"
+        assert await asyncio.wait_for(later[0], PATIENCE) == 2
+        assert await client.call("s.add", 1) == 2

@@ -27,7 +27,7 @@ from aiozpat.rpc.current import current_job
 from aiozpat.rpc.decoders import Decoders
 from aiozpat.rpc.flows import DecodesItems
 from aiozpat.rpc.hedge import race
-from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, chain, checked
+from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, checked, run_within
 from aiozpat.rpc.introspection import Information
 from aiozpat.rpc.options import CallOptions, StreamOptions
 from aiozpat.rpc.pending import Decodes, NeverRan
@@ -67,6 +67,7 @@ class Client:
         retry: When calls are tried again; by default only what never ran is.
         interceptors: Coroutine functions that are given each call and `proceed`, the first one outermost:
             `async def log(call, proceed): ...; return await proceed()`. Of a stream, `proceed` lasts until its end.
+            What they do themselves counts against a call's time, and against the time to open a stream.
         max_in_flight: Calls in flight at once, to each server; past it `ResourceExhausted`.
         window_bytes: Bytes that the server may send beyond what this client has read.
         backlog_bytes: Bytes of calls that may wait to be sent; past it `ResourceExhausted`.
@@ -550,7 +551,9 @@ class Client:
         # An iterator can't be read twice.
         twice = self._hedge is not None and not streams and (idempotent or method in self._idempotent)
         last = hedged if twice else attempt
-        return await chain(self._interceptors, seen, last)()
+        if not self._interceptors:
+            return await last()
+        return await run_within(deadline, self._interceptors, seen, last)
 
     async def _notify_around(
         self,
@@ -558,16 +561,21 @@ class Client:
         /,
         *args: Any,
         params: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
         metadata: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         """`notify` for a client with interceptors."""
+        deadline = _monotonic() + (self._timeout if timeout is None else timeout)
         seen = ClientCall(method, args if params is None else params, metadata, streams=False)
 
         async def last() -> None:
-            await Client.notify(self, method, *args, params=params, metadata=seen.metadata or None, **options)
+            left = deadline - _monotonic()
+            await Client.notify(
+                self, method, *args, params=params, timeout=left, metadata=seen.metadata or None, **options
+            )
 
-        await chain(self._interceptors, seen, last)()
+        await run_within(deadline, self._interceptors, seen, last)
 
     async def notify(
         self,

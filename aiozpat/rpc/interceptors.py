@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+from aiozpat.errors import DeadlineExceeded
 from aiozpat.rpc.current import Call
 
 C = TypeVar("C")
 Interceptor = TypeVar("Interceptor")
 
 Proceed: TypeAlias = Callable[[], Awaitable[Any]]
+
+_LONGEST = 86_400.0  # seconds; event loops take no infinite ones
 
 
 class ClientCall:
@@ -70,3 +76,48 @@ def chain(interceptors: Sequence[Callable[[C, Proceed], Awaitable[Any]]], call: 
     for interceptor in reversed(interceptors):
         proceed = partial(interceptor, call, proceed)
     return proceed
+
+
+async def run_within(
+    deadline: float, interceptors: Sequence[ClientInterceptor], call: ClientCall, last: Proceed
+) -> Any:
+    """Run a client's call through its interceptors, all of it within its time.
+
+    Args:
+        deadline: Until when, `time.monotonic()`.
+        interceptors: As for `chain`.
+        call: The call.
+        last: The call itself. While it is under way it keeps to the deadline by itself: it knows what has arrived.
+
+    Raises:
+        DeadlineExceeded: The time was over while an interceptor did something else.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + min(_LONGEST, deadline - time.monotonic())
+    under_way = 0
+    limit = asyncio.timeout_at(until)
+
+    def bound(when: float | None) -> None:
+        with contextlib.suppress(RuntimeError):  # it is over, for an interceptor that proceeds all the same
+            limit.reschedule(when)
+
+    async def proceed() -> Any:
+        nonlocal under_way
+        under_way += 1
+        bound(None)
+        try:
+            return await last()
+        finally:
+            under_way -= 1
+            if not under_way:
+                bound(until)
+
+    try:
+        async with limit:
+            return await chain(interceptors, call, proceed)()
+    except TimeoutError as timeout:
+        if not limit.expired() or isinstance(timeout, DeadlineExceeded):
+            raise
+        error = DeadlineExceeded(f"{call.method}: its interceptors took all the time there was for it")
+        error.from_call = True
+        raise error from None
