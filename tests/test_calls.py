@@ -763,6 +763,19 @@ async def test_a_call_without_time_is_never_sent(calc: Calc, timeout: float) -> 
         assert calc.started == []
 
 
+async def test_arguments_of_a_call_that_are_none_are_named(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        wrong: Any = "1"
+        with pytest.raises(TypeError, match="timeout is a number of seconds; got '1'"):
+            await client.call("calc.add", 1, timeout=wrong)
+        wrong = [1]
+        with pytest.raises(TypeError, match=r"params go by name, .* got \[1\]"):
+            await client.call("calc.add", params=wrong)
+        for wrong in (["a"], "ab", 5):
+            with pytest.raises(errors.InvalidArgument, match="metadata is text by name"):
+                await client.call("calc.add", 1, metadata=wrong)
+
+
 async def test_misuse_is_told_what_to_do(calc: Calc) -> None:
     with pytest.raises(errors.UsageError, match="at least one Service"):
         Server(bind=LOOPBACK)

@@ -472,7 +472,7 @@ async def test_a_policy_and_its_own_question_take_no_place_from_calls() -> None:
 
 def test_a_policy_of_many_attempts_and_one_of_no_codes() -> None:
     assert Retry().pause(5000) <= 1.0
-    with pytest.raises(TypeError, match="StatusCode"):
+    with pytest.raises(TypeError, match=r"aiozpat\.errors\.StatusCode"):
         Retry(codes=frozenset({"UNAVAILABLE"}))  # type: ignore[arg-type]  # that is the point
     with pytest.raises(TypeError, match=r"Retry\.backoff is a number"):
         Retry(backoff=None)  # type: ignore[arg-type]  # as above

@@ -641,7 +641,7 @@ async def test_the_wrong_kind_of_call_says_which_is_right(streams: Streams) -> N
         with pytest.raises(errors.Unimplemented, match=r"gives one result: use call\(\)"):
             async with client.stream("s.add", 1, 2) as items:
                 await anext(items)
-        with pytest.raises(errors.Unimplemented, match=r"converses: use open\(\)"):
+        with pytest.raises(errors.Unimplemented, match=r"s\.echo: converses: items takes a stream: use open\(\)"):
             await client.call("s.echo", "")
         with pytest.raises(errors.Unimplemented, match="no method 'none'"):
             async with client.stream("s.none") as items:
@@ -649,6 +649,38 @@ async def test_the_wrong_kind_of_call_says_which_is_right(streams: Streams) -> N
         with pytest.raises(errors.InvalidArgument, match=r"s\.count"):
             async with client.stream("s.count", "many") as items:
                 await anext(items)
+
+
+async def test_a_list_where_a_stream_belongs_is_told_of_the_stream(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        takes = r"s\.total: numbers takes a stream: .* give call\(\) an async iterator there"
+        with pytest.raises(errors.Unimplemented, match=takes):
+            await client.call("s.total", [1, 2])
+        with pytest.raises(errors.Unimplemented, match=takes):
+            await client.call("s.total", params={"numbers": [1, 2]})
+        with pytest.raises(errors.Unimplemented, match=r"items takes a stream: .* give stream\(\) an async iterator"):
+            async with client.stream("s.echo", "", [1, 2]) as items:
+                await anext(items)
+        with pytest.raises(errors.UsageError, match="sends no streams"):
+            await client.notify("s.total", numbers(2))
+        with pytest.raises(errors.InvalidArgument, match="can't be encoded"):
+            await client.notify("s.total", object())
+
+
+async def test_times_and_windows_that_are_none_are_refused_before_anything_is_sent(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        wrong: Any
+        for wrong in (16.0, math.inf, "1", None, 65_537):
+            with pytest.raises(ValueError, match="window is a whole number from 1 to 65536; got"):
+                client.stream("s.count", 1, window=wrong)
+        for wrong in ("1", math.nan, [1]):
+            with pytest.raises(ValueError, match="idle_timeout is a number of seconds; got"):
+                client.stream("s.count", 1, idle_timeout=wrong)
+            with pytest.raises(ValueError, match="timeout is a number of seconds; got"):
+                client.stream("s.count", 1, timeout=wrong)
+        for endless in (1e20, math.inf):
+            async with client.stream("s.count", 1, idle_timeout=endless, timeout=endless) as items:
+                assert [item async for item in items] == [0]
 
 
 async def test_a_stream_outside_its_block_is_of_no_use(streams: Streams) -> None:

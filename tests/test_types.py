@@ -328,6 +328,46 @@ async def test_streams_and_errors_with_each_codec(codec: Codec | None) -> None:
         assert "json" in (await client.call("aiozpat.info"))["codecs"]
 
 
+async def test_a_codec_that_gives_no_bytes_is_named_as_the_cause() -> None:
+    class Texts(Shout):
+        def encode(self, value: Any) -> bytes:
+            return json.dumps(value)  # type: ignore[return-value]  # that is the point
+
+    service = Service("any")
+
+    @service.method
+    async def same(value: object) -> object:
+        return value
+
+    says = r"codec 'shout': encode\(\) must return bytes; it returned str"
+    kinds: list[tuple[Codec, Codec, type[Exception]]] = [
+        (Shout(), Texts(), errors.InvalidArgument),
+        (Texts(), Shout(), errors.Internal),
+    ]
+    for there, here, error in kinds:
+        async with (
+            Server(service, bind=LOOPBACK, codecs=[there]) as serving,
+            Client(serving.endpoint, codec=here) as client,
+        ):
+            with pytest.raises(error, match=says):
+                await client.call("any.same", 1)
+
+
+def test_a_codec_needs_a_name_of_its_own() -> None:
+    class Named(Shout):
+        def __init__(self, name: Any) -> None:
+            self.name = name  # type: ignore[misc]  # an instance's own
+
+    for name, error, says in (("msgpack", ValueError, "needs one of its own"), (5, TypeError, "name is text")):
+        with pytest.raises(error, match=says):
+            Client("tcp://127.0.0.1:1", codec=Named(name))
+        with pytest.raises(error, match=says):
+            Server(Service("s"), bind=LOOPBACK, codecs=[Named(name)])
+    with pytest.raises(ValueError, match="two codecs of one Server have the name 'a'"):
+        Server(Service("s"), bind=LOOPBACK, codecs=[Named("a"), Named("a")])
+    Server(Service("s"), bind=LOOPBACK, codecs=[Named("json"), Named("b")])
+
+
 async def test_a_codec_that_the_server_lacks_is_named() -> None:
     service = Service("s")
     async with Server(service, bind=LOOPBACK) as serving, Client(serving.endpoint, codec=Shout()) as client:

@@ -12,7 +12,7 @@ import msgspec
 from aiozpat.codec import hooks
 from aiozpat.codec.msgpack import Raw, pack
 from aiozpat.errors import InvalidArgument
-from aiozpat.protocol.records import Buffer
+from aiozpat.protocol.records import CODEC, Buffer
 
 _unpack_bytes = msgspec.msgpack.Decoder(bytes).decode
 _unpack_list = msgspec.msgpack.Decoder(list[bytes]).decode
@@ -67,11 +67,19 @@ class Values:
 
     Args:
         codec: The codec.
+
+    Raises:
+        TypeError: It is none, or its name is no text.
+        ValueError: Its name is that of MessagePack.
     """
 
     def __init__(self, codec: Codec) -> None:
         if isinstance(codec, type) or not all(hasattr(codec, one) for one in ("name", "natives", "encode", "decode")):
             raise TypeError(f"a codec is an object such as aiozpat.JSON(); got {codec!r}")
+        if not isinstance(codec.name, str):
+            raise TypeError(f"a codec's name is text; got {codec.name!r} of {codec!r}")
+        if codec.name == CODEC:
+            raise ValueError(f"the name {CODEC!r} is that of the codec that needs none; {codec!r} needs one of its own")
         self.name = codec.name
         self._codec = codec
 
@@ -83,7 +91,10 @@ class Values:
         """
         natives = self._codec.natives
         builtins = msgspec.to_builtins(value, builtin_types=natives, str_keys=True, enc_hook=self._simplify)
-        return pack(self._codec.encode(builtins))
+        data = self._codec.encode(builtins)
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"codec {self.name!r}: encode() must return bytes; it returned {type(data).__name__}")
+        return pack(data)
 
     def _simplify(self, value: Any) -> Any:
         def place(data: Buffer) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_ENDLESS = 1e9  # seconds; no integer on the wire is too small for less
 _MOST = 2**53 - 1  # what a number of any language holds; some of them travel
 
 
@@ -38,6 +40,23 @@ def number(what: str, value: Any, *, zero: bool = False) -> None:
         raise TypeError(text) from None
     if not good:
         raise ValueError(text)
+
+
+def seconds(what: str, value: Any) -> float:
+    """A time; endless where it is as good as that.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is not-a-number.
+    """
+    text = f"{what} is a number of seconds; got {value!r}"
+    try:
+        good = not math.isnan(value)
+    except TypeError:
+        raise TypeError(text) from None
+    if not good:
+        raise ValueError(text)
+    return float(value) if value < _ENDLESS else math.inf
 
 
 def given(value: Any, kind: type[T], text: str) -> T | None:

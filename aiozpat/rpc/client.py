@@ -21,7 +21,7 @@ from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import ClientStatistics
 from aiozpat.protocol.flow import MAX_WINDOW
 from aiozpat.rpc.channel import ChannelSettings
-from aiozpat.rpc.checks import given, number, whole_number
+from aiozpat.rpc.checks import given, number, seconds, whole_number
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
 from aiozpat.rpc.decoders import Decoders
@@ -76,7 +76,7 @@ class Client:
 
     Raises:
         InvalidEndpoint: Not an endpoint that can be connected to.
-        ValueError: A value is out of range.
+        ValueError: A value is out of range, or the codec's name is that of MessagePack.
         TypeError: A value is of the wrong kind.
     """
 
@@ -289,7 +289,10 @@ class Client:
             Closed: The client is closed.
         """
         now = _monotonic()
-        deadline = now + (self._timeout if timeout is None else timeout)
+        try:
+            deadline = now + (self._timeout if timeout is None else timeout)
+        except TypeError:
+            raise TypeError(f"timeout is a number of seconds; got {timeout!r}") from None
         job = current_job.get()
         if job is not None and job.deadline < deadline:
             deadline = job.deadline
@@ -403,6 +406,9 @@ class Client:
             The stream. Entering its block and reading from it raise what `call` raises, and `DeadlineExceeded` where
             no connection or no item came within `idle_timeout`; reading it from a second task while one waits,
             `UsageError`.
+
+        Raises:
+            ValueError: `window`, `timeout` or `idle_timeout` is out of range, or no number.
         """
         opened = self._opened(
             method,
@@ -503,8 +509,8 @@ class Client:
             source=source,
             sends=source is not None,
             window=window,
-            timeout=math.inf if timeout is None else timeout,
-            idle=self._timeout if idle_timeout is None else idle_timeout,
+            timeout=math.inf if timeout is None else seconds("timeout", timeout),
+            idle=seconds("idle_timeout", self._timeout if idle_timeout is None else idle_timeout),
             items=self._item_decoders.of(item_type),
             result=self._decoders.of(result_type),
             metadata=metadata,
@@ -603,6 +609,7 @@ class Client:
         Raises:
             DeadlineExceeded, Unavailable, InvalidArgument, ResourceExhausted, Closed: As for `call`, as far as this
                 side can know.
+            UsageError: There is an async iterator among the params.
         """
         deadline = _monotonic() + (self._timeout if timeout is None else timeout)
         job = current_job.get()
@@ -615,7 +622,12 @@ class Client:
         left = deadline - _monotonic()
         if not left > 0:
             raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
-        connection.notify(method, values, left, metadata)
+        try:
+            connection.notify(method, values, left, metadata)
+        except InvalidArgument:
+            if source_of(values)[1] is not None:
+                raise UsageError(f"notify({method!r}) sends no streams: use call() or stream()") from None
+            raise
         if not self._calls % _YIELD:
             await asyncio.sleep(0)  # a loop of notifies must not keep the loop to itself
         self._calls += 1
@@ -681,4 +693,8 @@ class Client:
 def _by_name(args: tuple[Any, ...], params: Mapping[str, Any]) -> dict[str, Any]:
     if args:
         raise UsageError("params go by position or by name, not both: call(method, 1, 2) or call(method, params={...})")
-    return dict(params)
+    try:
+        return dict(params)
+    except (TypeError, ValueError):
+        text = f"params go by name, as in params={{'a': 1}}, or by position, as args; got {params!r}"
+        raise TypeError(text) from None

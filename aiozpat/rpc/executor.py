@@ -20,6 +20,7 @@ from aiozpat.errors import (
     ProtocolError,
     RpcError,
     StatusCode,
+    Unimplemented,
 )
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.admission import Decision, Gate
@@ -46,7 +47,7 @@ from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.route import Route
 from aiozpat.rpc.service import RESERVED, Service
 from aiozpat.rpc.session import Session
-from aiozpat.rpc.streaming import attach, take
+from aiozpat.rpc.streaming import attach, fits, how, take
 
 _log = logging.getLogger("aiozpat.server")
 _EAGER = sys.version_info >= (3, 12)  # a handler that never suspends then ends inside its task's constructor
@@ -233,7 +234,8 @@ class Executor:
             if route.streams or request.opening is not None:
                 attach(job, request.opening, self._limits.stream_window)
         except RpcError as error:
-            self._reject(session, key, error)
+            # That it is of another kind says more than that its params don't fit.
+            self._reject(session, key, error if fits(route, request.opening) else Unimplemented(how(route)))
             return
         self._queue(job)
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from aiozpat.errors import DeadlineExceeded
 from aiozpat.rpc.current import Call
+from aiozpat.rpc.requests import as_dict
 
 C = TypeVar("C")
 Interceptor = TypeVar("Interceptor")
@@ -35,7 +36,7 @@ class ClientCall:
     def __init__(self, method: str, params: Any, metadata: Mapping[str, str] | None, *, streams: bool) -> None:
         self.method = method
         self._params = params
-        self.metadata: dict[str, str] = dict(metadata or {})
+        self.metadata: dict[str, str] = as_dict(metadata or {})
         self.streams = streams
 
     @property

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import copy_context
+from types import MappingProxyType
 
-from aiozpat.codec import Codec, Values
+from aiozpat.codec import Values
 from aiozpat.errors import PeerUnreachable, ProtocolError, StatusCode
 from aiozpat.observability.notices import Notices, printable
 from aiozpat.protocol.liveness import Liveness, Verdict
@@ -58,7 +59,7 @@ class Listener:
         settings: What to tell clients in the hello.
         limits: The server's limits.
         notices: Where drops and breaches are counted.
-        codecs: What clients may encode values with, beside MessagePack.
+        codecs: What clients may encode values with, beside MessagePack, by name.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Listener:
         settings: LinkSettings,
         limits: Limits,
         notices: Notices,
-        codecs: Iterable[Codec] = (),
+        codecs: Mapping[str, Values] = MappingProxyType({}),
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._variables = copy_context()  # not those of whichever handler answers first
@@ -76,7 +77,7 @@ class Listener:
         # Results stop at the limit; the errors in their place, and refusals, may come to as much again.
         self._most_waiting = 2 * limits.backlog_bytes + HEADER_LIMIT
         self._notices = notices
-        self._codecs: dict[str, Values | None] = {CODEC: None, **{codec.name: Values(codec) for codec in codecs}}
+        self._codecs: dict[str, Values | None] = {CODEC: None, **codecs}
         self.sessions: dict[bytes, Session] = {}
         self._by_fd: dict[int, set[Session]] = {}  # by the connection that their hello came by
         self.executor: Executor | None = None

@@ -43,6 +43,18 @@ def foreign(method: str, params: Any, values: Values) -> Raw:
         raise InvalidArgument(f"{method}: the params can't be encoded: {error}") from error
 
 
+def as_dict(metadata: Mapping[str, str]) -> dict[str, str]:
+    """A copy of metadata.
+
+    Raises:
+        InvalidArgument: It is no mapping.
+    """
+    try:
+        return dict(metadata)
+    except (TypeError, ValueError):
+        raise InvalidArgument(f"metadata is text by name, as in {{'name': 'text'}}; got {metadata!r}") from None
+
+
 def checked(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
     """Metadata as a dict of text: anything else would make the server refuse the whole message.
 
@@ -51,7 +63,7 @@ def checked(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
     """
     if metadata is None:
         return None
-    texts = dict(metadata)
+    texts = as_dict(metadata)
     for name, value in texts.items():
         if type(name) is not str or type(value) is not str:
             raise InvalidArgument(f"metadata is text by name; got {name!r}: {value!r}")

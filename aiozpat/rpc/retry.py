@@ -51,7 +51,7 @@ class Retry:
         for name in ("backoff", "max_backoff", "budget", "burst"):
             number(f"Retry.{name}", getattr(self, name), zero=True)
         if not all(isinstance(code, StatusCode) for code in self.codes):
-            raise TypeError(f"Retry.codes are of aiozpat.StatusCode; got {self.codes!r}")
+            raise TypeError(f"Retry.codes are of aiozpat.errors.StatusCode; got {self.codes!r}")
         if self.hedge is not None:
             number("Retry.hedge", self.hedge, zero=True)
 

@@ -39,6 +39,7 @@ class Route:
         "sent",
         "state",
         "stream_at",
+        "stream_name",
         "streams",
     )
 
@@ -56,6 +57,8 @@ class Route:
         self.sends = signature.stream_at is not None
         self.streams = self.replies or self.sends
         self.stream_at = signature.stream_at
+        names = tuple(inspect.signature(method.handler).parameters)
+        self.stream_name = "" if signature.stream_at is None else names[signature.stream_at]
         self.sent = signature.sends
         self.items = ItemDecoder(signature.sends) if self.sends else None
         if self.streams or reserved:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from aiozpat.codec import JSON, Codec
+from aiozpat.codec import JSON, Codec, Values
 from aiozpat.errors import Closed, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import MethodStatistics, ServerStatistics
@@ -56,7 +56,7 @@ class Server:
         context: A context to share; by default the loop's own.
 
     Raises:
-        ValueError: A value is out of range.
+        ValueError: A value is out of range, or two codecs have one name.
         TypeError: A value is of the wrong kind.
         InvalidEndpoint: `bind` is not an endpoint; on entering, also if it is not this machine's.
         AddressInUse: On entering: somebody else listens there.
@@ -98,7 +98,7 @@ class Server:
         )
         self._grace = grace
         self._send_tracebacks = send_tracebacks
-        self._codecs: tuple[Codec, ...] = (JSON(), *codecs)
+        self._codecs = _by_name(codecs)
         self._interceptors = checked(interceptors)
         self._context = given(context, Context, "a context is an aiozpat.Context()")
         self._notices = Notices(_log)
@@ -156,7 +156,7 @@ class Server:
     async def _listen(self, states: Mapping[str, Any]) -> Listener:
         """Open the socket, and take calls from now on."""
         name, services = self._settings.name, self._services
-        codecs = [CODEC, *(codec.name for codec in self._codecs)]
+        codecs = [CODEC, *self._codecs]
         about = reserved_service(name, __version__, services, codecs, self.statistics, lambda: self._closed)
         listener = Listener(
             self._context or Context.current(), self._settings, self._limits, self._notices, self._codecs
@@ -289,6 +289,16 @@ class Server:
             methods=MappingProxyType(methods),
             notices=MappingProxyType(self._notices.counts()),
         )
+
+
+def _by_name(codecs: Iterable[Codec]) -> dict[str, Values]:
+    """Codecs of a user's own, and JSON unless one of these takes its place."""
+    own: dict[str, Values] = {}
+    for values in map(Values, codecs):
+        if values.name in own:
+            raise ValueError(f"two codecs of one Server have the name {values.name!r}")
+        own[values.name] = values
+    return {JSON.name: Values(JSON()), **own}
 
 
 def _method_statistics(route: Route) -> MethodStatistics:

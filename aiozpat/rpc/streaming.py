@@ -28,11 +28,11 @@ def attach(job: Job, opening: Opening | None, window: int) -> None:
     """
     route, session = job.route, job.session
     if opening is None:
-        raise Unimplemented(_how(route))
+        raise Unimplemented(how(route))
     if not 0 <= opening.credit <= MAX_WINDOW or opening.idle < 0 or job.key < 0:
         raise ProtocolError(f"a stream with credit {opening.credit}, idle {opening.idle} or without an id")
-    if not route.streams or route.sends != opening.sends or (route.replies and not opening.credit):
-        raise Unimplemented(_how(route))
+    if not fits(route, opening):
+        raise Unimplemented(how(route))
     if route.replies:
         job.outbound = Outbound(session, SendFlow(job.key, opening.credit), route.name, unencodable)
     if route.items is not None and route.stream_at is not None:
@@ -44,13 +44,21 @@ def attach(job: Job, opening: Opening | None, window: int) -> None:
         job.args = (*job.args[: route.stream_at], job.inbound, *job.args[route.stream_at :])
 
 
-def _how(route: Route) -> str:
+def fits(route: Route, opening: Opening | None) -> bool:
+    """Whether a method is of the kind that a client takes it for."""
+    if opening is None or not route.streams:
+        return opening is None and not route.streams
+    return route.sends == opening.sends and (bool(opening.credit) or not route.replies)
+
+
+def how(route: Route) -> str:
     """How a method is to be called."""
-    if route.replies:
-        kind = "converses" if route.sends else "streams its replies"
-        return f"{route.name} {kind}: use {'open() or ' if route.sends else ''}stream(), or a stub"
     if route.sends:
-        return f"{route.name} takes a stream: use open(), or give call() an async iterator, or use a stub"
+        use = "stream()" if route.replies else "call()"
+        kind = f"converses: {route.stream_name}" if route.replies else f"{route.stream_name}"
+        return f"{route.name}: {kind} takes a stream: use open(), or give {use} an async iterator there, or use a stub"
+    if route.replies:
+        return f"{route.name} streams its replies: use stream(), or a stub"
     return f"{route.name} takes no stream and gives one result: use call()"
 
 
