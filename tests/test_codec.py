@@ -5,8 +5,12 @@ from __future__ import annotations
 import array
 import contextlib
 import gc
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +21,7 @@ from hypothesis import strategies as st
 from aiozpat.codec import DECODE_ERRORS, ENCODE_ERRORS, Decoder, ItemDecoder, extract
 from aiozpat.errors import InvalidArgument
 from aiozpat.protocol.records import BUFFER_THRESHOLD, Buffer, encode
+from tests.support import PATIENCE
 
 SMALL = b"s" * (BUFFER_THRESHOLD - 1)
 LARGE = b"l" * BUFFER_THRESHOLD
@@ -65,6 +70,37 @@ def test_references_count_the_buffers_of_the_record() -> None:
     assert references[0] == b"\xd4\x01\x00"
     assert references[129] == b"\xd5\x01\xcc\x81"
     assert references == [reference(index) for index in range(130)]
+
+
+_NAMES = """
+import typing, dataclasses, msgspec
+from aiozpat.codec import Decoder, ItemDecoder
+
+@dataclasses.dataclass
+class Inner:
+    naïve: int
+
+class Keys(typing.TypedDict):
+    größe: int
+
+@dataclasses.dataclass
+class Outer:
+    inner: list[Inner]
+    keys: Keys
+
+decoder = Decoder(Outer)
+names = [bytes([110, 97, 195, 175, 118, 101]).decode(), bytes([103, 114, 195, 182, 195, 159, 101]).decode()]
+raw = msgspec.msgpack.encode({"inner": [{names[0]: 1}], "keys": {names[1]: 2}})
+print(decoder.plain(raw) == Outer([Inner(1)], {"größe": 2}))
+"""
+
+
+def test_fields_whose_names_are_not_ascii_decode_in_a_process_that_never_encoded_them() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONUTF8": "1"}
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", _NAMES], capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == ("True", "")
 
 
 def test_what_may_change_later_is_copied() -> None:

@@ -127,6 +127,10 @@ def _custom(info: Any, seen: set[int]) -> Iterator[Any]:
     elif isinstance(info, (msgspec.inspect.Type, msgspec.inspect.Field)):
         if id(info) not in seen:
             seen.add(id(info))
+            if isinstance(info, msgspec.inspect.Field):
+                # A name outside ASCII is not found by msgspec's decoders before it was encoded once in this process:
+                # https://github.com/msgspec/msgspec/issues/1126
+                msgspec.msgpack.encode(info.encode_name)
             for name in info.__struct_fields__:
                 yield from _custom(getattr(info, name), seen)
     elif isinstance(info, (tuple, list)):
