@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from aiozpat.errors import UsageError
+
 T = TypeVar("T")
 
 _GC_THRESHOLD = 20_000  # allocations; the default of 700 scans the calls in flight again and again (+39-60% at 10,000)
@@ -25,7 +27,26 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
 
     Returns:
         What the coroutine returns.
+
+    Raises:
+        UsageError: A loop runs in this thread already.
     """
+    if not _in_loop():
+        return _run(main, debug)
+    if asyncio.iscoroutine(main):
+        main.close()  # or Python would warn that nobody has awaited it
+    raise UsageError("aiozpat.run() starts a loop, and one runs here already: `await main()` instead")
+
+
+def _in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _run(main: Coroutine[Any, Any, T], debug: bool | None) -> T:
     thresholds = gc.get_threshold()
     if thresholds[0]:  # 0: somebody switched it off
         gc.set_threshold(max(thresholds[0], _GC_THRESHOLD), *thresholds[1:])

@@ -807,6 +807,23 @@ async def test_misuse_is_told_what_to_do(calc: Calc) -> None:
         await server.serve_forever()
 
 
+async def test_run_inside_a_loop_is_told_what_to_do() -> None:
+    async def main() -> None: ...
+
+    with pytest.raises(errors.UsageError, match="`await main\\(\\)` instead") as caught:
+        aiozpat.run(main())
+    assert caught.value.__context__ is None
+
+
+def test_what_a_program_raises_leaves_run_as_it_is() -> None:
+    async def main() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError) as caught:
+        aiozpat.run(main())
+    assert caught.value.__context__ is None
+
+
 def test_use_on_another_loop_is_told_what_to_do(calc: Calc) -> None:
     async def main() -> None:
         async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
