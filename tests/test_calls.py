@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import signal
+import sys
 import threading
 import time
 from array import array
@@ -12,9 +14,11 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+import zmq
 
 import aiozpat
 from aiozpat import Client, ClientState, Limits, Server, errors
+from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.listener import Listener
 from tests.support import LOOPBACK, PATIENCE, Calc, until
 
@@ -353,6 +357,97 @@ async def test_a_nested_call_inherits_what_is_left_of_the_deadline(calc: Calc) -
         async with Server(front, bind=LOOPBACK) as server, Client(server.endpoint) as client:
             await expire(lambda seconds: client.call("front.relay", timeout=seconds), lambda: bool(calc.started))
             await until(lambda: calc.cancelled == [1])
+
+
+async def test_the_notification_of_a_handler_takes_the_time_that_is_left_along() -> None:
+    back, front = aiozpat.Service("back"), aiozpat.Service("front")
+    seen: list[float] = []
+
+    @back.method
+    async def left() -> None:
+        seen.append(aiozpat.current_call().time_left)
+
+    async with Server(back, bind=LOOPBACK) as behind, Client(behind.endpoint, timeout=1000) as inner:
+
+        @front.method
+        async def relay() -> None:
+            await inner.notify("back.left")
+
+        async with Server(front, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+            await client.call("front.relay", timeout=100)
+            await until(lambda: len(seen) == 1)
+            await inner.notify("back.left")
+            await until(lambda: len(seen) == 2)
+    assert seen[0] < 101 < seen[1]
+
+
+def _only_connection(client: Client) -> Connection:
+    (connection,) = client._pool.connections
+    return connection
+
+
+async def _arrived_unread(client: Client, calc: Calc) -> asyncio.Task[Any]:
+    """A call whose reply has arrived, and whose client looks at nothing, as if its loop stood still."""
+    call = asyncio.create_task(client.call("calc.hold", 1))
+    await until(lambda: calc.started == [1])
+    socket = _only_connection(client).socket
+    socket.pause()
+    calc.gate.set()
+    await until(lambda: bool(socket._get(zmq.EVENTS) & zmq.POLLIN))
+    assert not call.done()
+    return call
+
+
+async def test_a_reply_that_has_arrived_unread_is_in_time(calc: Calc) -> None:
+    async with (
+        Server(calc.service, bind=LOOPBACK, heartbeat=3600) as server,
+        Client(server.endpoint, heartbeat=3600) as client,
+    ):
+        call = await _arrived_unread(client, calc)
+        connection = _only_connection(client)
+        for waiting in connection.calls.values():
+            waiting.deadline = 0.0
+        connection._scan()
+        assert await call == 1
+
+
+async def test_a_server_whose_words_lie_unread_is_not_dead(calc: Calc) -> None:
+    async with (
+        Server(calc.service, bind=LOOPBACK, heartbeat=3600) as server,
+        Client(server.endpoint, heartbeat=3600) as client,
+    ):
+        call = await _arrived_unread(client, calc)
+        connection = _only_connection(client)
+        connection._liveness.heard = -1e9
+        assert connection._ticker is not None
+        connection._ticker.cancel()
+        connection._tick()
+        assert await call == 1
+        assert _only_connection(client) is connection
+        assert client.statistics().notices == {}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="loops handle no signals there")
+async def test_what_handled_signals_before_a_server_does_so_again_after_it(calc: Calc) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def mine(number: int, frame: object) -> None:
+        raise AssertionError("a signal that nobody has sent")
+
+    before = [signal.signal(number, mine) for number in numbers]
+    try:
+        async with Server(calc.service, bind=LOOPBACK) as one, Server(calc.service, bind=LOOPBACK) as two:
+            serving = [asyncio.create_task(server.serve_forever()) for server in (one, two)]
+            await until(lambda: mine not in map(signal.getsignal, numbers))
+            one.stop()
+            await serving[0]
+            assert mine not in map(signal.getsignal, numbers)  # the other one still serves
+            two.stop()
+            await serving[1]
+            assert [signal.getsignal(number) for number in numbers] == [mine, mine]
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 async def test_a_deadline_of_half_a_second_reaches_the_innermost_of_three_services() -> None:
