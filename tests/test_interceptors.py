@@ -240,6 +240,7 @@ async def test_interceptors_of_a_stream_see_how_it_ended() -> None:
         Server(echo_service(), bind=LOOPBACK, interceptors=[maintenance]) as server,
         Client(server.endpoint, interceptors=[watch]) as client,
     ):
+        await client.ready()
         with pytest.raises(errors.DeadlineExceeded, match="no item"):
             async with client.open("s.total", idle_timeout=0.05) as talk:
                 await anext(talk)

@@ -343,6 +343,7 @@ async def test_an_item_of_another_type_ends_the_stream_after_those_before_it(str
 
 async def test_a_stream_waits_for_an_item_no_longer_than_its_idle_timeout(streams: Streams) -> None:
     async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        await client.ready()
         with pytest.raises(errors.DeadlineExceeded, match=r"no item for 0\.1 seconds"):
             async with client.stream("s.hold", idle_timeout=0.1) as items:
                 async for item in items:
