@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from typing import Any, NoReturn
+from typing import Any
 
 import zmq
 import zmq.asyncio
@@ -303,11 +303,9 @@ class Socket:
         try:
             self._send(identity, _NOBLOCK_MORE)
             self._send(payload, _NOBLOCK, len(payload) < _COPY_BELOW)
-        except zmq.Again:
-            self._refuse()
-            return False
         except zmq.ZMQError as error:
-            self._raise(error)
+            self._not_sent(error)
+            return False
         return True
 
     def send_frames(self, frames: Sequence[Buffer]) -> bool:
@@ -332,11 +330,9 @@ class Socket:
             else:
                 self.check_sizes(frames)
                 self._send_each(frames)
-        except zmq.Again:
-            self._refuse()
-            return False
         except zmq.ZMQError as error:
-            self._raise(error)
+            self._not_sent(error)
+            return False
         return True
 
     def _send_each(self, frames: Sequence[Buffer]) -> None:
@@ -354,11 +350,13 @@ class Socket:
         if refused:
             raise zmq.Again
 
-    @staticmethod
-    def _raise(error: zmq.ZMQError) -> NoReturn:
+    def _not_sent(self, error: zmq.ZMQError) -> None:
+        """There was no room, or else nobody who could get it, which is raised."""
         if error.errno == zmq.EHOSTUNREACH:
             raise PeerUnreachable("no such peer is connected") from None
-        raise error
+        if not isinstance(error, zmq.Again):
+            raise error
+        self._refuse()
 
     def check_sizes(self, frames: Sequence[Buffer]) -> None:
         """Refuse what peers would cut the connection for: libzmq does it without a word, and may not connect again.
