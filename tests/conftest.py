@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,9 @@ from tests.support import PATIENCE, Calc, Process, calc_service, free_port
 
 settings.register_profile("patient", deadline=None)  # a slow machine is no finding
 settings.load_profile("patient")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; our programs would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _debug_loop() -> asyncio.AbstractEventLoop:
