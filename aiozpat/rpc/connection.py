@@ -329,8 +329,9 @@ class Connection(ClientLink):
             own: Sequence[memoryview] = ()
             if type(record) is not Reply:
                 if isinstance(record, Item):
-                    own = _own(record, buffers[taken:])
-                    taken += len(own)
+                    if record.buffers:
+                        own = _own(record, buffers[taken:])
+                        taken += len(own)
                     self._on_item(record, own)
                 else:
                     self._on_other(record)
