@@ -338,6 +338,30 @@ async def test_a_session_that_is_reset_costs_its_calls_no_more_than_a_broken_one
         assert await same > 0
 
 
+@pytest.mark.parametrize(
+    ("announced", "brought", "says"),
+    [
+        (1, 0, "more buffers than"),
+        (1, 2, "1 buffers that none"),
+        (2, 1, "more buffers than"),
+        (0, 1, "not an AZP message"),
+    ],
+)
+async def test_a_reply_with_other_buffers_than_it_says_ends_the_session(
+    announced: int, brought: int, says: str
+) -> None:
+    async with RawServer() as server, Client(server.endpoint) as client:
+        calls = [asyncio.create_task(client.call("s.echo", wait_for_ready=True)) for _ in range(2)]
+        first, second = [(await server.record(REQUEST))[1] for _ in calls]
+        await server.send([REPLY, first, announced, 5], buffers=(b"a buffer",) * brought)
+        await server.send([REPLY, second, 0, 6])  # too late: nobody may take a frame for another
+        with pytest.raises(errors.Unavailable, match=f"does not speak AZP/1.*{says}"):
+            await calls[1]
+        await asyncio.wait(calls)
+        await until(lambda: server.sessions == 2)
+        assert client.statistics().notices["protocol error"] == 1
+
+
 async def test_a_server_that_talks_nonsense_makes_the_client_start_over(port: int) -> None:
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         router.linger = 0

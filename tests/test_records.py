@@ -8,7 +8,6 @@ import re
 import struct
 import time
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -211,11 +210,6 @@ def test_any_number_of_records_up_to_the_limit_shares_a_message(count: int) -> N
 )
 def test_array_heads(count: int, head: str) -> None:
     assert azp.array_head(count).hex() == head
-
-
-@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_any_buffer_can_be_split(kind: Callable[[bytes], azp.Buffer]) -> None:
-    assert azp.split(kind(HEAD + pack([[1, 5]]))) == [azp.Ping(5)]
 
 
 def test_elements_that_a_later_version_adds_are_ignored() -> None:

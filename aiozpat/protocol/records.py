@@ -7,19 +7,13 @@ records announce. Records are arrays that begin with their tag; README.md beside
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from aiozpat.errors import ProtocolError
 
 Buffer = bytes | bytearray | memoryview
-
-
-class Readable(Protocol):
-    """Whatever shows its bytes: a `Buffer`, or a received frame."""
-
-    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 
 MAGIC: Final = 0xC1
@@ -212,9 +206,10 @@ def array_head(count: int) -> bytes:
 
 
 def _heads(count: int) -> tuple[bytes, ...]:
-    return tuple(bytes((MAGIC, VERSION)) + array_head(number) for number in range(count))
+    return tuple(_HEAD + array_head(number) for number in range(count))
 
 
+_HEAD = bytes((MAGIC, VERSION))
 _HEADS_MADE = 1024  # most batches are smaller
 _HEADS = _heads(_HEADS_MADE)
 
@@ -222,11 +217,11 @@ _HEADS = _heads(_HEADS_MADE)
 def join(records: Collection[bytes]) -> bytes:
     """The header frame that holds these encoded records."""
     count = len(records)
-    head = _HEADS[count] if count < _HEADS_MADE else bytes((MAGIC, VERSION)) + array_head(count)
+    head = _HEADS[count] if count < _HEADS_MADE else _HEAD + array_head(count)
     return head + b"".join(records)
 
 
-def split(header: Readable) -> list[Record]:
+def split(header: bytes) -> list[Record]:
     """Read a header frame.
 
     Raises:
@@ -234,18 +229,21 @@ def split(header: Readable) -> list[Record]:
         UnknownVersion: It is of a version not spoken here.
         ProtocolError: It is AZP/1, and damaged, hostile or over a limit.
     """
-    view = memoryview(header)
-    if not (2 < len(view) <= RECORD_LIMIT and view[0] == MAGIC and view[1] == VERSION):  # nearly all are
-        check_head(view)
-        if view[1] != VERSION:
-            raise UnknownVersion(view[1])
+    records: bytes | memoryview
+    if 2 < len(header) <= RECORD_LIMIT and header.startswith(_HEAD):  # as nearly all do
+        records = header[2:]  # of so little, a copy costs less than a view
+    else:
+        check_head(header)
+        if header[1] != VERSION:
+            raise UnknownVersion(header[1])
+        records = memoryview(header)[2:]
     try:
-        return _decode(view[2:])
+        return _decode(records)
     except _DECODE_ERRORS as error:
         raise ProtocolError(f"records that don't decode: {error}") from None
 
 
-def split_timeless(header: Readable) -> Hello | Reset:
+def split_timeless(header: bytes) -> Hello | Reset:
     """The one record of a message of any version, if it is one of the two that never change.
 
     Raises:
@@ -253,33 +251,32 @@ def split_timeless(header: Readable) -> Hello | Reset:
         UnknownVersion: It holds anything else.
         ProtocolError: It is over a limit.
     """
-    view = memoryview(header)
-    check_head(view)
+    check_head(header)
     try:
-        records = _decode_raw(view[2:])
+        records = _decode_raw(memoryview(header)[2:])
         if len(records) != 1:
-            raise UnknownVersion(view[1])
+            raise UnknownVersion(header[1])
         return _decode_timeless(records[0])
     except _DECODE_ERRORS:
-        raise UnknownVersion(view[1]) from None
+        raise UnknownVersion(header[1]) from None
 
 
-def check_head(view: memoryview) -> None:
+def check_head(header: bytes) -> None:
     """Check magic and size, before anything is decoded."""
-    nbytes = len(view)
-    if nbytes < 3 or view[0] != MAGIC:
+    nbytes = len(header)
+    if nbytes < 3 or header[0] != MAGIC:
         raise NotAzp("not an AZP message: its first byte is not 0xC1")
     if nbytes > HEADER_LIMIT:
         raise ProtocolError(f"a header frame of {nbytes} bytes; the limit is {HEADER_LIMIT}")
-    if nbytes > RECORD_LIMIT and array_length(view[2:]) > RECORD_LIMIT:
-        raise ProtocolError(f"a message of {array_length(view[2:])} records; the limit is {RECORD_LIMIT}")
+    if nbytes > RECORD_LIMIT and (count := array_length(header[2:7])) > RECORD_LIMIT:
+        raise ProtocolError(f"a message of {count} records; the limit is {RECORD_LIMIT}")
 
 
-def array_length(view: memoryview) -> int:
+def array_length(array: bytes | memoryview) -> int:
     """How many elements the array's head announces, before they are decoded: 1 MB of tiny ones is 60 MB of objects."""
-    first = view[0]
+    first = array[0]
     if first == 0xDC:
-        return int.from_bytes(view[1:3], "big")
+        return int.from_bytes(array[1:3], "big")
     if first == 0xDD:
-        return int.from_bytes(view[1:5], "big")
+        return int.from_bytes(array[1:5], "big")
     return first & 0x0F

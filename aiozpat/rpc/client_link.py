@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
 from contextvars import copy_context
 
 from aiozpat.codec import Values
@@ -35,7 +34,6 @@ from aiozpat.protocol.records import (
     Hello,
     Ping,
     Pong,
-    Readable,
     Record,
     Reset,
     UnknownVersion,
@@ -105,8 +103,8 @@ class ClientLink:
 
     # What is the affair of whoever uses the session
 
-    def _on_records(self, records: list[Record], buffers: Sequence[memoryview]) -> None:
-        """Take what a message brought."""
+    def _on_records(self, records: list[Record]) -> None:
+        """Take a message's records; `_receive_buffers` gives what they refer to."""
         raise NotImplementedError
 
     def _on_phase(self) -> None:
@@ -144,6 +142,16 @@ class ClientLink:
         if not self.socket.closed:
             self.socket.settle()
 
+    def _send_alone(self) -> None:
+        """Send a call that no other is to be expected with."""
+        outbox, socket = self.outbox, self.socket
+        message = None if self._blocked else outbox.alone()
+        if message is not None and socket.send(message):
+            outbox.left_alone(len(message))
+            socket.settle()
+        else:
+            self._flush()
+
     def _send(self) -> None:
         socket, outbox, turns = self.socket, self.outbox, self.turns
         if socket.closed or self._blocked or self.phase is Phase.CONNECTING:
@@ -172,35 +180,43 @@ class ClientLink:
     # What arrives
 
     def _on_readable(self) -> None:
-        frames = self.socket.receive()
-        if frames is None:
+        header = self.socket.receive_first()
+        if header is None:
             return
-        buffers: Sequence[memoryview] = ()
-        nbytes = len(frames[0])
-        if len(frames) > 1:
-            if len(frames) > 1 + BUFFER_LIMIT:
-                self.end(Unavailable(f"{self.endpoint} sent a message of more than {BUFFER_LIMIT} buffers"))
-                return
-            buffers = [memoryview(frame).toreadonly() for frame in frames[1:]]
-            nbytes += sum(map(len, buffers))
         self._liveness.heard = _monotonic()
-        outbox = self.outbox
-        outbox.received += nbytes
-        if outbox.received >= outbox.ack_at:
-            outbox.acknowledge()
+        self._count(len(header))
         try:
-            self._on_records(split(frames[0]), buffers)
+            self._on_records(split(header))
         except UnknownVersion as error:
-            self._on_unknown_version(frames[0], error)
+            self._on_unknown_version(header, error)
             return
         except ProtocolError as error:
             self._notices.note("protocol error", f"{self.endpoint}: {error}")
             self.end(Unavailable(f"{self.endpoint} does not speak AZP/1 as this client does: {error}"))
             return
-        if outbox.pending:
+        if self.outbox.pending:
             self._later()
 
-    def _on_unknown_version(self, header: Readable, error: UnknownVersion) -> None:
+    def _receive_buffers(self) -> list[memoryview]:
+        """The message's other frames; only where a record says so, as to ask costs more than nearly all messages do.
+
+        Frames that no record announces are taken for the next message, which is none of AZP: that ends the session.
+        """
+        frames = [] if self.socket.closed else self.socket.receive_rest()
+        if len(frames) > BUFFER_LIMIT:
+            raise ProtocolError(f"a message of more than {BUFFER_LIMIT} buffers")
+        buffers = [memoryview(frame).toreadonly() for frame in frames]
+        self._count(sum(map(len, buffers)))
+        return buffers
+
+    def _count(self, nbytes: int) -> None:
+        """So many bytes were read: the server has to know every so often."""
+        outbox = self.outbox
+        outbox.received += nbytes
+        if outbox.received >= outbox.ack_at:
+            outbox.acknowledge()
+
+    def _on_unknown_version(self, header: bytes, error: UnknownVersion) -> None:
         """A server of another version can still say so: a reset never changes."""
         try:
             record = split_timeless(header)

@@ -131,8 +131,11 @@ class Connection(ClientLink):
         call = calls[key] = Pending(key, future, deadline, decoder, method)
         if deadline < self._next_scan:
             self._arm(deadline)
+        if in_flight == 1:
+            self._send_alone()
+            return call
         queued = len(self.outbox.entries)
-        if in_flight == 1 or queued >= _FLUSH_MOST or (queued >= _FLUSH_LEAST and queued >= in_flight >> 1):
+        if queued >= _FLUSH_MOST or (queued >= _FLUSH_LEAST and queued >= in_flight >> 1):
             self._flush()
         elif not self._flushing:
             self._flushing = True
@@ -322,23 +325,21 @@ class Connection(ClientLink):
 
     # What arrives
 
-    def _on_records(self, records: list[Record], buffers: Sequence[memoryview]) -> None:
+    def _on_records(self, records: list[Record]) -> None:
         calls = self.calls
-        taken = 0
+        buffers: list[memoryview] = []
         for record in records:
             own: Sequence[memoryview] = ()
             if type(record) is not Reply:
                 if isinstance(record, Item):
                     if record.buffers:
-                        own = _own(record, buffers[taken:])
-                        taken += len(own)
+                        own = self._own(record, buffers)
                     self._on_item(record, own)
                 else:
                     self._on_other(record)
                 continue
             if record.buffers:
-                own = _own(record, buffers[taken:])
-                taken += len(own)
+                own = self._own(record, buffers)
             call = calls.pop(record.id, None)
             if call is None:
                 self._notices.note("late reply", f"{self.endpoint} answered call {record.id} after its end")
@@ -351,8 +352,18 @@ class Connection(ClientLink):
             future = call.future
             if not future.done():
                 future.set_result(result)
-        if taken != len(buffers):
-            raise ProtocolError(f"a message brought {len(buffers)} buffers, its records announced {taken}")
+        if buffers:
+            raise ProtocolError(f"a message brought {len(buffers)} buffers that none of its records announced")
+
+    def _own(self, record: Reply | Item, buffers: list[memoryview]) -> list[memoryview]:
+        """A record's buffers, the first of those that are left; received with the first record that has any."""
+        if not buffers:
+            buffers += self._receive_buffers()
+        own = buffers[: record.buffers]
+        del buffers[: record.buffers]
+        if len(own) != record.buffers:
+            raise ProtocolError("a record announces more buffers than its message brought")
+        return own
 
     def _on_item(self, record: Item, buffers: Sequence[memoryview]) -> None:
         call = self.calls.get(record.id)
@@ -450,14 +461,6 @@ def _details(raw: msgspec.Raw) -> dict[str, Any]:
     except Exception as error:
         _log.debug("details that can't be decoded: %s", error)
         return {}
-
-
-def _own(record: Reply | Item, buffers: Sequence[memoryview]) -> Sequence[memoryview]:
-    """The buffers of a record, the first of those that are left."""
-    own = buffers[: record.buffers]
-    if len(own) != record.buffers:
-        raise ProtocolError("a record announces more buffers than its message brought")
-    return own
 
 
 def _close(call: Pending[Any], future: asyncio.Future[Any]) -> None:

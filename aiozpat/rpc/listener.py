@@ -111,7 +111,7 @@ class Listener:
             if session is None:
                 self._on_stranger(identity, frames)
             else:
-                self._on_message(session, frames, split(frames[0]))
+                self._on_message(session, frames, split(frames[0].bytes))
         except NotAzp as error:
             self._notices.note("not azp", str(error))
         except UnknownVersion as error:
@@ -132,7 +132,7 @@ class Listener:
         outbox.received += nbytes
         if outbox.received >= outbox.ack_at:
             outbox.acknowledge()
-        self._taking = True  # what ends at once is sent below, together
+        self._taking = len(records) > 1  # what ends at once is sent below, together
         try:
             if self.executor is not None:
                 self.executor.receive(session, records, buffers, now)
@@ -179,14 +179,14 @@ class Listener:
 
     def _on_stranger(self, identity: bytes, frames: list[Frame]) -> None:
         """A message from a peer without a session: a hello opens one, anything else is answered with a reset."""
-        view = memoryview(frames[0]) if frames else memoryview(b"")
+        header = frames[0].bytes
         records: list[Record] = []
         first: Record | None
         try:
-            records = split(view)
+            records = split(header)
             first = records[0] if records else None
         except UnknownVersion:
-            first = split_timeless(view)
+            first = split_timeless(header)
             if not isinstance(first, Hello):
                 raise
         if not isinstance(first, Hello):
@@ -329,7 +329,7 @@ class Listener:
             self._mark(session)
             self._later()
         else:  # no other is to be expected that it could leave with
-            self._send(session)
+            self._send_alone(session)
             self.socket.look()
 
     def touch(self, session: Session) -> None:
@@ -365,6 +365,19 @@ class Listener:
         for session in dirty:
             if not session.blocked:
                 self._send(session)
+
+    def _send_alone(self, session: Session) -> None:
+        outbox = session.outbox
+        message = None if session.ending or session.turns.waiting else outbox.alone()
+        if message is not None:
+            try:
+                if self.socket.send_to(session.identity, message):
+                    outbox.left_alone(len(message))
+                    session.stuck_since = None
+                    return
+            except PeerUnreachable:
+                pass
+        self._send(session)  # which tries again, and sees to what comes of that
 
     def _send(self, session: Session) -> None:
         """Send what the session's window and the socket allow; the rest waits for an ack or for room."""
