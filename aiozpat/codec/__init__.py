@@ -16,6 +16,7 @@ from aiozpat.codec.msgpack import (
     loosened,
     pack,
     pack_rich,
+    refer,
     refuse_extension,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "loosened",
     "pack",
     "pack_rich",
+    "refer",
     "refuse_extension",
     "restored",
     "schema",

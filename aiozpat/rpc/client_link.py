@@ -149,7 +149,7 @@ class ClientLink:
         if message is not None and socket.send(message):
             outbox.left_alone(len(message))
             socket.settle()
-        else:
+        else:  # it tries again, and sees to what comes of that
             self._flush()
 
     def _send(self) -> None:

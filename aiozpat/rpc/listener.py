@@ -140,8 +140,10 @@ class Listener:
             self._taking = False
             if outbox.pending:
                 self._mark(session)
-            if self._dirty:
-                self._flush()
+                if outbox.waiting:
+                    self._flush()
+                else:  # acks, which may leave with the first answers
+                    self._later()
         if outbox.nbytes - outbox.nbytes_apart > self._most_waiting:
             self._drop(session, "does not read the errors that its calls get")
         if len(session.calls) > 1:
@@ -418,7 +420,7 @@ class Listener:
         self._later()
 
     def _later(self) -> None:
-        if not self._flushing and not self._taking:
+        if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush_and_settle, context=self._variables)
 
