@@ -189,13 +189,9 @@ class ClientLink:
             self._on_records(split(header))
         except UnknownVersion as error:
             self._on_unknown_version(header, error)
-            return
         except ProtocolError as error:
             self._notices.note("protocol error", f"{self.endpoint}: {error}")
             self.end(Unavailable(f"{self.endpoint} does not speak AZP/1 as this client does: {error}"))
-            return
-        if self.outbox.pending:
-            self._later()
 
     def _receive_buffers(self) -> list[memoryview]:
         """The message's other frames; only where a record says so, as to ask costs more than nearly all messages do.
@@ -215,6 +211,7 @@ class ClientLink:
         outbox.received += nbytes
         if outbox.received >= outbox.ack_at:
             outbox.acknowledge()
+            self._later()
 
     def _on_unknown_version(self, header: bytes, error: UnknownVersion) -> None:
         """A server of another version can still say so: a reset never changes."""
@@ -231,8 +228,10 @@ class ClientLink:
         """Take a record that has to do with the session itself."""
         if isinstance(record, Ping):
             self.outbox.pong(record.token)
+            self._later()
         elif isinstance(record, Ack):
-            self.outbox.on_ack(record.received)
+            if self.outbox.on_ack(record.received):
+                self._later()
         elif isinstance(record, Hello):
             self._on_hello(record)
         elif isinstance(record, Reset):

@@ -132,17 +132,17 @@ class Listener:
         outbox.received += nbytes
         if outbox.received >= outbox.ack_at:
             outbox.acknowledge()
+            self._mark(session)
         self._taking = len(records) > 1  # what ends at once is sent below, together
         try:
             if self.executor is not None:
                 self.executor.receive(session, records, buffers, now)
         finally:
             self._taking = False
-            if outbox.pending:
-                self._mark(session)
+            if self._dirty:
                 if outbox.waiting:
                     self._flush()
-                else:  # acks, which may leave with the first answers
+                else:  # acks and pongs, which may leave with the first answers
                     self._later()
         if outbox.nbytes - outbox.nbytes_apart > self._most_waiting:
             self._drop(session, "does not read the errors that its calls get")
@@ -157,9 +157,11 @@ class Listener:
         """Take a record that is not about a call."""
         if type(record) is Ping:
             session.outbox.pong(record.token)
+            self._mark(session)
         elif type(record) is Ack:
             if session.outbox.on_ack(record.received):
                 session.stuck_since = None
+                self._mark(session)
         elif type(record) is Bye:
             self._on_bye(session)
         elif type(record) is Pong:
@@ -229,6 +231,7 @@ class Listener:
             self.sessions[identity] = session
             self._by_fd.setdefault(fd, set()).add(session)
             session.outbox.control(self._settings.hello(hello.session, hello.codec, (VERSION,)))
+            self._mark(session)
             _log.debug("session opened: %s", session.label)
             return session
         return None
@@ -420,7 +423,7 @@ class Listener:
         self._later()
 
     def _later(self) -> None:
-        if not self._flushing:
+        if not self._flushing and not self._taking:
             self._flushing = True
             self._loop.call_soon(self._flush_and_settle, context=self._variables)
 
