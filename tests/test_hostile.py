@@ -107,6 +107,21 @@ async def test_calls_may_travel_with_the_hello(calc: Calc) -> None:
         assert await peer.record(REPLY) == [REPLY, 1, 0, 3]
 
 
+@pytest.mark.parametrize(("method", "together"), [("calc.echo", True), ("calc.hold", False)])
+async def test_an_acknowledgement_leaves_with_an_answer_that_is_there_at_once(
+    calc: Calc, method: str, together: bool
+) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
+        await peer.open(limits={"window": 65_536})
+        param = b"x" * 20_000 if together else 1  # over a quarter of the window, or with the notification
+        filler = [] if together else [request(0, "calc.echo", [b"x" * 20_000])]
+        await peer.send(header(*filler, request(1, method, [param])))
+        first = await peer.records()
+        assert [record[0] for record in first] == ([ACK, REPLY] if together else [ACK])
+        assert first[0][1] > 20_000
+        calc.gate.set()
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "says"),
     [

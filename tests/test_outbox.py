@@ -64,6 +64,42 @@ def contents(records: Sequence[azp.Record]) -> list[tuple[int, list[int]]]:
     ]
 
 
+# One alone
+
+
+def test_one_small_entry_may_leave_alone_as_it_would_with_others() -> None:
+    alone, usual = Outbox(WINDOW), Outbox(WINDOW)
+    for outbox in (alone, usual):
+        outbox.add(1, request(1))
+    message = alone.alone()
+    assert message is not None
+    assert usual.peek() == (message, ())
+    alone.left_alone(len(message))
+    usual.commit(len(message))
+    assert not alone.pending
+    assert (alone.sent, alone.nbytes, len(alone)) == (usual.sent, usual.nbytes, len(usual)) == (len(message), 0, 0)
+
+
+@pytest.mark.parametrize("besides", ["nothing", "another", "large", "control", "pong", "items", "closed window"])
+def test_what_is_not_just_one_small_entry_goes_the_usual_way(besides: str) -> None:
+    outbox = Outbox(64)
+    if besides == "large":
+        outbox.add_large(1, large(1), [b"x" * 70_000])
+    elif besides != "nothing":
+        outbox.add(1, request(1))
+    if besides == "another":
+        outbox.add(2, request(2))
+    elif besides == "control":
+        outbox.control(azp.encode((azp.CANCEL, 5)))
+    elif besides == "pong":
+        outbox.pong(7)
+    elif besides == "items":
+        put(outbox, SendFlow(1, 10), 1)
+    elif besides == "closed window":
+        outbox.sent = 64
+    assert outbox.alone() is None
+
+
 def assert_empty(outbox: Outbox) -> None:
     assert not outbox.pending
     assert not outbox.waiting
