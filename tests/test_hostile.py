@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -120,6 +121,14 @@ async def test_an_acknowledgement_leaves_with_an_answer_that_is_there_at_once(
         assert [record[0] for record in first] == ([ACK, REPLY] if together else [ACK])
         assert first[0][1] > 20_000
         calc.gate.set()
+
+
+async def test_a_pong_does_not_wait_for_handlers(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
+        await peer.open()
+        await peer.send(header([PING, 5], request(1)))
+        eager = sys.version_info >= (3, 12)  # then the handler has ended before anything else can run
+        assert [record[0] for record in await peer.records()] == ([PONG, REPLY] if eager else [PONG])
 
 
 @pytest.mark.parametrize(
@@ -375,6 +384,29 @@ async def test_a_reply_with_other_buffers_than_it_says_ends_the_session(
         await asyncio.wait(calls)
         await until(lambda: server.sessions == 2)
         assert client.statistics().notices["protocol error"] == 1
+
+
+@pytest.mark.parametrize("tag", [ERROR, REFUSED])
+async def test_an_error_with_buffers_ends_the_session(tag: int) -> None:
+    async with RawServer() as server, Client(server.endpoint) as client:
+        calls = [asyncio.create_task(client.call("s.echo")) for _ in range(2)]
+        first, second = [(await server.record(REQUEST))[1] for _ in calls]
+        forged = header([REPLY, second, 0, "forged"])
+        await server.send([tag, first, 1, 13, "sorry", {}], buffers=(forged,))
+        for call in calls:
+            with pytest.raises(errors.Unavailable, match=r"does not speak AZP/1.*no buffers"):
+                await call
+
+
+async def test_what_comes_behind_a_bye_is_no_breach() -> None:
+    async with RawServer() as server, Client(server.endpoint, retry=aiozpat.Retry(backoff=0.001)) as client:
+        call = asyncio.create_task(client.call("s.echo"))
+        number = (await server.record(REQUEST))[1]
+        await server.send([BYE, "good night"], [REPLY, number, 1, 5], buffers=(b"x" * 70_000,))
+        with pytest.raises(errors.Unavailable, match="good night"):
+            await call
+        await until(lambda: server.sessions == 2)
+        assert "protocol error" not in client.statistics().notices
 
 
 async def test_a_server_that_talks_nonsense_makes_the_client_start_over(port: int) -> None:

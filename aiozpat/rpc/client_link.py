@@ -143,7 +143,7 @@ class ClientLink:
             self.socket.settle()
 
     def _send_alone(self) -> None:
-        """Send a call that no other is to be expected with."""
+        """Send a call that no other is to be expected with; in a session that is ready."""
         outbox, socket = self.outbox, self.socket
         message = None if self._blocked else outbox.alone()
         if message is not None and socket.send(message):
@@ -196,9 +196,9 @@ class ClientLink:
     def _receive_buffers(self) -> list[memoryview]:
         """The message's other frames; only where a record says so, as to ask costs more than nearly all messages do.
 
-        Frames that no record announces are taken for the next message, which is none of AZP: that ends the session.
+        Frames that no record announces are read as the next message: nearly always that is none, and ends the session.
         """
-        frames = [] if self.socket.closed else self.socket.receive_rest()
+        frames = self.socket.receive_rest()
         if len(frames) > BUFFER_LIMIT:
             raise ProtocolError(f"a message of more than {BUFFER_LIMIT} buffers")
         buffers = [memoryview(frame).toreadonly() for frame in frames]
@@ -230,7 +230,7 @@ class ClientLink:
             self.outbox.pong(record.token)
             self._later()
         elif isinstance(record, Ack):
-            if self.outbox.on_ack(record.received):
+            if self.outbox.on_ack(record.received) and self.outbox.waiting:
                 self._later()
         elif isinstance(record, Hello):
             self._on_hello(record)

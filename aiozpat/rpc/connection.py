@@ -359,6 +359,8 @@ class Connection(ClientLink):
                     self._on_item(record, own)
                 else:
                     self._on_other(record)
+                    if self.phase is Phase.ENDED:  # by a bye, say: what comes behind it is of no use, nor to be had
+                        return
                 continue
             if record.buffers:
                 own = self._own(record, buffers)
@@ -410,15 +412,17 @@ class Connection(ClientLink):
         call.outbound.grant(record.units)
 
     def _on_other(self, record: Record) -> None:
-        kind = type(record)
         if isinstance(record, End):
             self._on_end_of_items(record)
         elif isinstance(record, Credit):
             self._on_credit(record)
-        elif kind is Error:
-            self._on_error(record)  # type: ignore[arg-type]  # `kind is` narrows for us, not for mypy
-        elif kind is Refused:
-            self._on_refused(record)  # type: ignore[arg-type]  # as above
+        elif isinstance(record, (Error, Refused)):
+            if record.buffers:
+                raise ProtocolError("an error has no buffers")
+            if isinstance(record, Error):
+                self._on_error(record)
+            else:
+                self._on_refused(record)
         else:
             super()._on_other(record)
 

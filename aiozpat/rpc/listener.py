@@ -32,6 +32,7 @@ from aiozpat.protocol.records import (
     Ping,
     Pong,
     Record,
+    Request,
     UnknownVersion,
     encode,
     join,
@@ -140,9 +141,9 @@ class Listener:
         finally:
             self._taking = False
             if self._dirty:
-                if outbox.waiting:
+                if outbox.waiting or len(records) != 1 or type(records[0]) is not Request:
                     self._flush()
-                else:  # acks and pongs, which may leave with the first answers
+                else:  # an acknowledgement, which may leave with the answer
                     self._later()
         if outbox.nbytes - outbox.nbytes_apart > self._most_waiting:
             self._drop(session, "does not read the errors that its calls get")
@@ -161,7 +162,8 @@ class Listener:
         elif type(record) is Ack:
             if session.outbox.on_ack(record.received):
                 session.stuck_since = None
-                self._mark(session)
+                if session.outbox.waiting:
+                    self._mark(session)
         elif type(record) is Bye:
             self._on_bye(session)
         elif type(record) is Pong:

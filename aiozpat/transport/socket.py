@@ -465,7 +465,7 @@ class Socket:
         return True
 
     def _receive_blindly(self) -> bool:
-        """Receive without a look at EVENTS; False if there was none: libzmq has seen to all it was told of then."""
+        """Receive without a look at EVENTS; False if there was none: Again says as much as a look."""
         self._brings = True
         self._on_readable()
         brought, self._brings = self._brings, True
