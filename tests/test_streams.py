@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import math
+import weakref
 from array import array
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -544,6 +545,49 @@ async def test_a_conversation_goes_back_and_forth(streams: Streams) -> None:
             with pytest.raises(errors.Closed, match=r"end\(\) was called"):
                 await talk.send(1)
         assert streams.ended == ["echo done"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "window"),
+    [
+        ([(1 << 20,)] * 4, 256),
+        ([(500_000,), (600_000,)] * 3, 256),
+        ([(16 << 20,)] * 2, 256),
+        ([(1,)] * 6, 1),
+        ([(1, 1), (1,)] * 3, 2),
+    ],
+)
+async def test_one_item_for_one_goes_on_whatever_they_use_up_of_the_windows(
+    streams: Streams, sizes: list[tuple[int, ...]], window: int
+) -> None:
+    limits = Limits(stream_window=window)
+    async with (
+        Server(streams.service, bind=LOOPBACK, limits=limits) as server,
+        Client(server.endpoint) as client,
+        client.open("s.echo", "", window=window, item_type=bytes) as talk,
+    ):
+        for together in sizes:
+            await asyncio.gather(*(talk.send(b"x" * size) for size in together))
+            assert [len(await anext(talk)) for _ in together] == list(together)
+
+
+async def test_a_call_that_is_over_keeps_no_params(streams: Streams) -> None:
+    taken: list[weakref.ref[Point]] = []
+
+    @streams.service.method
+    async def take(point: Point, items: AsyncIterator[int]) -> int:
+        taken.append(weakref.ref(point))
+        return sum([item async for item in items])
+
+    async def late() -> AsyncIterator[int]:
+        await until(lambda: bool(taken))
+        yield 1
+
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        assert await client.call("s.take", Point(1), late()) == 1
+        await until(lambda: server.statistics().running == 0)
+        gc.collect()
+        assert taken[0]() is None
 
 
 async def test_sending_says_how_the_call_has_ended(streams: Streams) -> None:

@@ -92,9 +92,9 @@ def streams() -> Streams:
         return len([number async for number in numbers])
 
     @service.method
-    async def echo(prefix: str, items: AsyncIterator[Any], *, suffix: str = "") -> AsyncIterator[str]:
+    async def echo(prefix: str, items: AsyncIterator[Any], *, suffix: str = "") -> AsyncIterator[Any]:
         async for item in items:
-            yield f"{prefix}{item}{suffix}"
+            yield f"{prefix}{item}{suffix}" if isinstance(item, (int, str)) else item
 
     @service.method
     async def add(a: int, b: int) -> int:
@@ -402,6 +402,10 @@ def test_a_conversation_goes_back_and_forth(client: Client) -> None:
         assert talk.result() is None
         with pytest.raises(errors.Closed, match=r"end\(\) was called"):
             talk.send(1)
+    with client.open("s.echo", "", item_type=bytes) as exchange:
+        for size in (1 << 20, 1 << 20, 500_000, 600_000, 500_000):
+            exchange.send(b"x" * size)
+            assert len(next(exchange)) == size
     with client.open("s.total", result_type=int) as talk:
         for number in range(100):
             talk.send(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Sequence
+from contextvars import Context
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Raw, Values, extract, is_large, pack, pack_rich
@@ -278,29 +279,39 @@ class Inbound(Generic[T]):
 
     async def __anext__(self) -> T:
         current = self.current
-        if current:
+        if len(current) > 1:
             return current.popleft()
         return await self.advance()
 
     async def advance(self) -> T:
-        """The first item of the next record, waited for if need be; what has been read is credited to the sender."""
+        """The next item where it is the last of its record, or the first, which is waited for if need be."""
         while True:
-            if self._cost and not self._ended:
-                units, self._cost = self._flow.consume(self._cost), 0
-                if units:
-                    self._grant(units)
-            while self._records:
+            if self.current:
+                item = self.current.popleft()
+                if not self.current:
+                    self.credit()
+                return item
+            self.credit()
+            if self._records:
                 self.current, self._cost = self._records.popleft()
-                if self.current:
-                    return self.current.popleft()
-            if self._ended:
-                if self._error is not None:
-                    raise self._error
+            elif not self._ended:
+                await self._wait()
+            elif self._error is not None:
+                raise self._error
+            else:
                 raise StopAsyncIteration
-            await self._wait()
 
-    def _grant(self, units: int) -> None:
-        """Let the sender go on; by several records where one must not hold so many, as after a very large item."""
+    def credit(self) -> None:
+        """All items of the record that is read now are handed out: let the sender go on.
+
+        At once, not when the next item is asked for: who has sent one for one would wait for each other, either side
+        for the other's credit. By several records where one must not hold so many units, as after a very large item.
+        """
+        if not self._cost or self._ended:
+            return
+        units, self._cost = self._flow.consume(self._cost), 0
+        if not units:
+            return
         while units:
             part = min(units, MAX_WINDOW)
             units -= part
@@ -312,7 +323,8 @@ class Inbound(Generic[T]):
             raise UsageError(f"{self._what}: another task reads this stream already")
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
-        timer = loop.call_later(self._idle, self._on_idle, waiter) if self._idle else None
+        # Not in the reader's context: asyncio keeps timers that are cancelled, and with it a handler's params.
+        timer = loop.call_later(self._idle, self._on_idle, waiter, context=Context()) if self._idle else None
         try:
             await waiter
         finally:

@@ -233,7 +233,7 @@ class Stream(Generic[T]):
         if pending is None or pending.inbound is None:
             raise UsageError("the items of a stream are read inside its block: async with client.stream(...) as items")
         current: deque[T] = pending.inbound.current
-        if current:
+        if len(current) > 1:
             return current.popleft()
         try:
             return cast("T", await pending.inbound.advance())

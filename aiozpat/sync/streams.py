@@ -122,7 +122,7 @@ class _Block(Generic[T, S]):
                 return False
             pending = stream._pending
             if pending is not None and pending.inbound is not None:
-                # The sender is credited for a message when the one after it is asked for, as for any reader.
+                # The sender is credited for them when the next are asked for, or an item is sent.
                 self._items.extend(pending.inbound.current)
                 pending.inbound.current.clear()
             return True
@@ -155,7 +155,14 @@ class Conversation(_Block[T, rpc.Conversation[Any, Any]], Generic[T, R]):
             Closed: The call has ended well, or `end` was called, or the block was left.
         """
         stream = self._opened()
-        self._lease.run(lambda: stream.send(item))
+
+        async def send() -> None:
+            pending = stream._pending
+            if pending is not None and pending.inbound is not None and not self._items:
+                pending.inbound.credit()  # all were handed out: the handler may wait for that, and this for the handler
+            await stream.send(item)
+
+        self._lease.run(send)
 
     def end(self) -> None:
         """Say that no more items come; the handler's iteration ends after those sent. Ending twice is harmless."""

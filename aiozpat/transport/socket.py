@@ -501,6 +501,8 @@ class Socket:
         """Receive what has arrived, before a peer is judged gone; False if there is more than can be taken at once."""
         for _ in range(_DRAIN):
             if self._closed or not self._get(_EVENTS) & _POLLIN:
+                if self._want_write:
+                    self.look()  # the edge that told of room is consumed
                 return True
             try:
                 self._on_readable()
