@@ -16,7 +16,6 @@ from aiozpat.codec.msgpack import (
     loosened,
     pack,
     pack_rich,
-    refer,
     refuse_extension,
 )
 
@@ -40,7 +39,6 @@ __all__ = [
     "loosened",
     "pack",
     "pack_rich",
-    "refer",
     "refuse_extension",
     "restored",
     "schema",

@@ -23,7 +23,6 @@ BUFFER_TYPES = frozenset((bytes, bytearray, memoryview))
 MIXED_LIMIT = 256 * 1024  # bytes of a value beside its buffers: decoded without types it can be 72 times as large
 _NATIVE = (bytes, bytearray, memoryview)  # what MessagePack has of its own: no text is taken for them
 pack: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
-_REFERENCES = tuple(msgspec.msgpack.Ext(BUFFER_EXT, pack(number)) for number in range(16))
 _unpack_index = msgspec.msgpack.Decoder(int).decode
 _unpack_items = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
@@ -35,19 +34,10 @@ def extract(value: Any, buffers: list[Buffer]) -> Any:
 
     What may change later is copied: a queued message must not.
     """
-    return refer(value, buffers) if type(value) in BUFFER_TYPES and is_large(value) else value
-
-
-def refer(value: Buffer, buffers: list[Buffer]) -> msgspec.msgpack.Ext:
-    """The reference that stands for a large buffer, which joins `buffers`."""
+    if type(value) not in BUFFER_TYPES or not is_large(value):
+        return value
     buffers.append(_frozen(value))
-    return _reference(len(buffers) - 1)
-
-
-def _reference(number: int) -> msgspec.msgpack.Ext:
-    if number < len(_REFERENCES):
-        return _REFERENCES[number]
-    return msgspec.msgpack.Ext(BUFFER_EXT, pack(number))
+    return msgspec.msgpack.Ext(BUFFER_EXT, pack(len(buffers) - 1))
 
 
 def is_large(value: Buffer) -> bool:
@@ -79,7 +69,7 @@ def pack_rich(value: Any, buffers: list[Buffer], *, copy: bool) -> bytes:
         if not is_large(data):
             return bytes(data)
         buffers.append(_frozen(data) if copy else data)
-        return _reference(len(buffers) - 1)
+        return msgspec.msgpack.Ext(BUFFER_EXT, pack(len(buffers) - 1))
 
     def simplify(part: Any) -> Any:
         return hooks.simplified(part, place)

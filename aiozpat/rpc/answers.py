@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, is_large, pack_rich, refer
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, extract, is_large, pack_rich
 from aiozpat.errors import Cancelled, DeadlineExceeded, ResourceExhausted, RpcError, StatusCode
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.records import REFUSED, REPLY, Buffer, encode
@@ -51,17 +51,16 @@ class Answers:
             return  # a notification wants none
         values = job.session.values
         buffers: list[Buffer] = []
-        data: Any
         try:
             if values is not None:
-                data = Raw(values.pack(result))
+                data = values.pack(result)
             elif type(result) in BUFFER_TYPES and is_large(result):
-                data = refer(result, buffers)
+                data = encode(extract(result, buffers))
             else:
-                data = Raw(pack_rich(result, buffers, copy=False))
+                data = pack_rich(result, buffers, copy=False)
         except ENCODE_ERRORS as error:
             raise unencodable(f"the result of {job.route.name} can't be encoded: {error}", error) from error
-        record = encode((REPLY, job.key, len(buffers), data))
+        record = encode((REPLY, job.key, len(buffers), Raw(data)))
         self.check_room(job, len(record))
         if buffers:
             self._apart(job, record, buffers)

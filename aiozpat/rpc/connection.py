@@ -216,7 +216,7 @@ class Connection(ClientLink):
         else:
             for value in params if type(params) is tuple else params.values():
                 if type(value) in BUFFER_TYPES and is_large(value):
-                    self._put_large(key, wire_id, method, milliseconds, params, more)
+                    self._put_rich(key, wire_id, method, milliseconds, params, more)
                     return
         try:
             if more is None:
@@ -224,7 +224,7 @@ class Connection(ClientLink):
             else:
                 record = encode((REQUEST, wire_id, 0, method, milliseconds, params, *more))
         except ENCODE_ERRORS:
-            self._put_rich(key, wire_id, method, milliseconds, params, more, [])
+            self._put_rich(key, wire_id, method, milliseconds, params, more)
             return
         outbox = self.outbox
         nbytes = outbox.nbytes + len(record)
@@ -232,25 +232,6 @@ class Connection(ClientLink):
             self._check_room(method, len(record))
         outbox.entries[key] = record
         outbox.nbytes = nbytes
-
-    def _put_large(
-        self,
-        key: int,
-        wire_id: int,
-        method: str,
-        milliseconds: int,
-        params: Any,
-        more: tuple[dict[str, str] | None, Opening | None] | None,
-    ) -> None:
-        """As `_put`, for params with large buffers."""
-        buffers: list[Buffer] = []
-        params = extracted(params, buffers)
-        try:
-            record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *(more or ())))
-        except ENCODE_ERRORS:
-            self._put_rich(key, wire_id, method, milliseconds, params, more, buffers)
-            return
-        self._put_apart(key, method, record, buffers)
 
     def _put_rich(
         self,
@@ -260,15 +241,12 @@ class Connection(ClientLink):
         milliseconds: int,
         params: Any,
         more: tuple[dict[str, str] | None, Opening | None] | None,
-        buffers: list[Buffer],
     ) -> None:
-        """As `_put`, for params among which there are types that MessagePack does not know, and maybe `buffers`."""
+        """As `_put`, for params with large buffers, and with types that MessagePack does not know."""
+        buffers: list[Buffer] = []
         copy = not wire_id or (more is not None and more[1] is not None)
-        params = rich(method, params, buffers, copy=copy)
+        params = rich(method, extracted(params, buffers), buffers, copy=copy)
         record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *(more or ())))
-        self._put_apart(key, method, record, buffers)
-
-    def _put_apart(self, key: int, method: str, record: bytes, buffers: list[Buffer]) -> None:
         if buffers:
             check_buffers(f"the params of {method}", len(record), buffers, self.peer_buffer_bytes)
         self._check_room(method, len(record))

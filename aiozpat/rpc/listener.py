@@ -374,6 +374,7 @@ class Listener:
                 self._send(session)
 
     def _send_alone(self, session: Session) -> None:
+        """Send a lone answer the short way, if that is all there is."""
         outbox = session.outbox
         message = None if session.ending or session.turns.waiting else outbox.alone()
         if message is not None:
