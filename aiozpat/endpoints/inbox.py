@@ -56,9 +56,10 @@ class Inbox(Generic[M]):
     def extend(self, messages: Collection[M]) -> None:
         """Add messages, and wake as many receivers."""
         self._messages.extend(messages)
-        if self._waiters:
-            for _ in messages:
-                self._wake_one()
+        for _ in messages:
+            if not self._waiters:
+                break
+            self._wake_one()
         if len(self._messages) >= self._limit and not self._paused:
             self._paused = True
             self._pause()

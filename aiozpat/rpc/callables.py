@@ -70,7 +70,7 @@ class Callables:
 
     async def _intercept(self, last: Proceed) -> Any:
         """Run a call through the interceptors; what they raise before it proceeds, they refuse."""
-        job = current_job.get()
+        job = current_job()
         if job is None:
             raise UsageError("interceptors run in the task of their call")
         proceeded = False
@@ -90,5 +90,5 @@ class Callables:
 
 def _unless_answered(call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Run a plain function in its thread, unless its caller has given up while it waited for one."""
-    job = current_job.get()
+    job = current_job()
     return None if job is not None and job.answered else call(*args)

@@ -293,7 +293,7 @@ class Client:
             deadline = now + (self._timeout if timeout is None else timeout)
         except TypeError:
             raise TypeError(f"timeout is a number of seconds; got {timeout!r}") from None
-        job = current_job.get()
+        job = current_job()
         if job is not None and job.deadline < deadline:
             deadline = job.deadline
         values: Any = args
@@ -320,7 +320,8 @@ class Client:
                 self._calls += 1
                 if tried is not None:
                     tried.append(connection)
-                future = connection.create_future()
+                create_future = connection.create_future  # as a method it would take longer to find
+                future = create_future()
                 pending = connection.start(method, values, deadline, deadline - now, decoder, metadata, future)
                 try:
                     return await future
@@ -612,7 +613,7 @@ class Client:
             UsageError: There is an async iterator among the params.
         """
         deadline = _monotonic() + (self._timeout if timeout is None else timeout)
-        job = current_job.get()
+        job = current_job()
         if job is not None:
             deadline = min(deadline, job.deadline)
         values: Any = args if params is None else _by_name(args, params)

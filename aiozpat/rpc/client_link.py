@@ -61,6 +61,30 @@ class ClientLink:
         notices: Where losses are counted.
     """
 
+    __slots__ = (
+        "_blocked",
+        "_flushing",
+        "_goodbye",
+        "_liveness",
+        "_loop",
+        "_notices",
+        "_session",
+        "_settings",
+        "_stream_credit",
+        "_ticker",
+        "_token",
+        "_variables",
+        "endpoint",
+        "outbox",
+        "peer_buffer_bytes",
+        "phase",
+        "reason",
+        "socket",
+        "suspect",
+        "turns",
+        "values",
+    )
+
     def __init__(
         self, context: Context, endpoint: str, settings: LinkSettings, values: Values | None, notices: Notices
     ) -> None:

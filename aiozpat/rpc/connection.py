@@ -68,6 +68,8 @@ _any = msgspec.msgpack.Decoder(dict[str, Any]).decode
 class Connection(ClientLink):
     """One session, and the calls that travel by it.
 
+    It has slots, and so has its base: from 30 attributes on, CPython looks each of them up in a dict.
+
     Args:
         context: Whose loop and sockets.
         endpoint: The server's.
@@ -78,6 +80,20 @@ class Connection(ClientLink):
         notices: Where losses are counted.
         on_phase: Called at each change of `phase` and of `suspect`.
     """
+
+    __slots__ = (
+        "_backlog_bytes",
+        "_call_soon",
+        "_last_id",
+        "_next_scan",
+        "_roomy",
+        "_tell_phase",
+        "_timer",
+        "announced",
+        "calls",
+        "create_future",
+        "max_calls",
+    )
 
     def __init__(
         self,
@@ -135,7 +151,7 @@ class Connection(ClientLink):
             self._send_alone()
             return call
         queued = len(self.outbox.entries)
-        if queued >= _FLUSH_MOST or (queued >= _FLUSH_LEAST and queued >= in_flight >> 1):
+        if queued >= _FLUSH_MOST or (queued >= _FLUSH_LEAST and queued + queued >= in_flight):
             self._flush()
         elif not self._flushing:
             self._flushing = True
@@ -207,7 +223,7 @@ class Connection(ClientLink):
     ) -> None:
         """Encode a call and queue it: what is wrong with it reaches its caller, and later changes do no harm."""
         # Rounded up: a server that ended the call too early would make a deadline look like its own failure.
-        milliseconds = int(timeout * 1000) + 1 if timeout < _LONGEST else int(_LONGEST * 1000)
+        milliseconds = int(timeout * 1000.0) + 1 if timeout < _LONGEST else int(_LONGEST * 1000)
         if type(method) is not str:
             raise InvalidArgument(f"a method's name is text such as 'calc.add'; got {method!r}")
         more = None if metadata is None and opening is None else (checked(metadata), opening)
@@ -347,7 +363,11 @@ class Connection(ClientLink):
                 self._notices.note("late reply", f"{self.endpoint} answered call {record.id} after its end")
                 continue
             try:
-                result = call.decoder.decode(record.result, own) if own else call.decoder.plain(record.result)
+                if own:
+                    result = call.decoder.decode(record.result, own)
+                else:
+                    plain = call.decoder.plain  # as a method it would take longer to find
+                    result = plain(record.result)
             except Exception as error:  # also what a type's own validation raises
                 self._settle_call(call, Internal(f"{call.method}: the result is not what was asked for: {error}"))
                 continue

@@ -35,7 +35,9 @@ class Job(msgspec.Struct, eq=False):
     outbound: Outbound | None = None  # items to the client
 
 
-current_job: ContextVar[Job | None] = ContextVar("aiozpat_current_job", default=None)
+_current_job: ContextVar[Job | None] = ContextVar("aiozpat_current_job", default=None)
+# Bound once: of an imported object, the compiler makes each call of a method a look-up and a bound method.
+current_job, set_current_job = _current_job.get, _current_job.set
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -98,7 +100,7 @@ def current_call() -> Call:
     Raises:
         UsageError: Not inside a handler.
     """
-    job = current_job.get()
+    job = current_job()
     if job is None:
         raise UsageError("current_call() works inside a handler that a Server runs")
     return Call(job)

@@ -125,7 +125,7 @@ class Stream(Generic[T]):
             raise UsageError(f"{self!r} was entered before; make a new one")
         now = _monotonic()
         self._deadline = now + self._opened.timeout
-        job = current_job.get()
+        job = current_job()
         if job is not None:
             self._deadline = min(self._deadline, job.deadline)
         if self._opened.interceptors:

@@ -123,7 +123,7 @@ class LoopClient(Client):
     def deadline_after(self, timeout: float | None) -> float:
         """When a call ends that is made now, `time.monotonic()`; from any thread."""
         deadline = _monotonic() + (self._timeout if timeout is None else timeout)
-        job = current_job.get()
+        job = current_job()
         return deadline if job is None else min(deadline, job.deadline)
 
     def begin(
