@@ -1,0 +1,1 @@
+"""Random loads between real processes, with faults: a command of its own, `python -m tests.stress --help`."""

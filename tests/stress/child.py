@@ -1,0 +1,117 @@
+"""A process of a run, started, talked to and ended; every wait for it is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from tests.stress import messages
+from tests.stress.plan import Plan
+
+M = TypeVar("M", bound=messages.Message)
+
+_ROOT = Path(__file__).parent.parent.parent
+_LINE = 4 * 1024 * 1024  # bytes of one message
+_END = 10.0  # seconds for a process to end by itself
+
+
+class Failed(RuntimeError):
+    """A process ended, said something else, or nothing in time."""
+
+
+class Child:
+    """A process that says messages; `child` makes one.
+
+    Args:
+        name: For findings.
+        process: It.
+        stderr: Where it writes what should not be.
+    """
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, stderr: Path) -> None:
+        self.name = name
+        self.process = process
+        self._stderr = stderr
+
+    async def said(self, kind: type[M], timeout: float) -> M:
+        """The next message, which must be of that kind.
+
+        Args:
+            kind: Of the message.
+            timeout: Seconds.
+
+        Raises:
+            Failed: It is not, or there is none in time.
+        """
+        assert self.process.stdout is not None
+        try:
+            line = await asyncio.wait_for(self.process.stdout.readline(), timeout)
+        except TimeoutError:
+            raise Failed(f"the {self.name} said nothing for {timeout:.0f} s") from None
+        if not line:
+            raise Failed(f"the {self.name} ended: exit code {await self.end()}")
+        message = messages.read(line)
+        if not isinstance(message, kind):
+            raise Failed(f"the {self.name} said {message}, not {kind.__name__}")
+        return message
+
+    async def tell(self, word: str) -> None:
+        """Say a word to it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{word}\n".encode())
+        with contextlib.suppress(ConnectionError):  # it has ended; what reads from it will notice
+            await self.process.stdin.drain()
+
+    async def end(self) -> int:
+        """Wait for its end; gives the exit code.
+
+        Raises:
+            Failed: It does not end.
+        """
+        try:
+            return await asyncio.wait_for(self.process.wait(), _END)
+        except TimeoutError:
+            raise Failed(f"the {self.name} did not end in {_END:g} s") from None
+
+    async def kill(self) -> None:
+        """End it, stopped or not."""
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGCONT)
+                self.process.kill()
+            await self.process.wait()
+
+    def complaints(self) -> str:
+        """What it wrote to its stderr."""
+        return self._stderr.read_text(errors="replace").strip()
+
+
+@contextlib.asynccontextmanager
+async def child(name: str, plan: Plan) -> AsyncIterator[Child]:
+    """Start the plan's "server" or "client"; it is ended with the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        stderr = Path(folder) / "stderr"
+        with stderr.open("wb") as file:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-W", "default", "-m", f"tests.stress.{name}", msgspec.json.encode(plan).decode()),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=file,
+                env={**os.environ, "PYTHONPATH": str(_ROOT)},
+                limit=_LINE,
+            )
+        started = Child(name, process, stderr)
+        try:
+            yield started
+        finally:
+            await started.kill()

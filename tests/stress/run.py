@@ -1,0 +1,137 @@
+"""One run: the plan's processes, its faults, and what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from aiozpat.rpc.settings import MISSES
+from tests.stress import messages
+from tests.stress.child import Child, Failed, child
+from tests.stress.plan import Plan
+from tests.stress.watch import Report, Slow
+
+_START = 30.0  # seconds for a process to be there
+_PATIENCE = 120.0  # seconds beyond those of the load until the clients have to be quiet
+_TELL = 20.0  # seconds for a process that is quiet to say something
+_SETTLE = 0.5  # seconds until a server has noticed that its clients are quiet, or gone
+_CLOSE = 2.5  # seconds for a server without calls to close
+_AROUND = 1.0  # seconds around a fault in which nothing need be quick
+_clock = time.monotonic
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a run; it went well if there are no findings."""
+
+    findings: list[str]
+    faults: int
+    report: Report | None
+    seconds: float
+
+
+class Run:
+    """One run of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._random = random.Random(f"{plan.seed} faults")
+        self._findings: list[str] = []
+        self._faults: list[tuple[float, float]] = []
+        self._report: Report | None = None
+        self._stack = AsyncExitStack()
+
+    async def outcome(self) -> Outcome:
+        """Do it all; ends its processes however it ends."""
+        begin = _clock()
+        async with self._stack:
+            try:
+                await self._carry_out()
+            except Failed as error:
+                self._findings.append(str(error))
+        return Outcome(findings=self._findings, faults=len(self._faults), report=self._report, seconds=_clock() - begin)
+
+    async def _carry_out(self) -> None:
+        server = await self._serve()
+        client = await self._stack.enter_async_context(child("client", self._plan))
+        try:
+            quiet = asyncio.create_task(client.said(messages.Quiet, self._plan.seconds + _PATIENCE))
+            server = await self._make_trouble(server, client, quiet)
+            await quiet
+            await asyncio.sleep(_SETTLE)
+            await self._check_left(server, len(self._plan.clients))
+            await client.tell("close")
+            self._take(await client.said(messages.Done, _TELL))
+            await asyncio.sleep(_SETTLE)
+            await self._check_left(server, 0)
+            await self._end(server, client)
+        finally:
+            for process in (server, client):
+                if complaints := process.complaints():
+                    self._findings.append(f"the {process.name} wrote to stderr: {complaints[-4000:]}")
+
+    async def _serve(self) -> Child:
+        server = await self._stack.enter_async_context(child("server", self._plan))
+        listening = await server.said(messages.Listening, _START)
+        self._plan = msgspec.structs.replace(self._plan, endpoint=listening.endpoint)  # also for one after it
+        return server
+
+    async def _make_trouble(self, server: Child, client: Child, quiet: asyncio.Task[messages.Quiet]) -> Child:
+        """Stop or kill processes now and then, as long as the load is on; gives the server that there is then."""
+        random_of, end = self._random, _clock() + self._plan.seconds - 1.0
+        pause = random_of.uniform(1, 3)
+        while self._plan.fault != "none" and _clock() + pause < end and not quiet.done():
+            await asyncio.wait({quiet}, timeout=pause)
+            begin = _clock()
+            if self._plan.fault == "stop":
+                await self._stop(random_of.choice([server, client]))
+                pause = random_of.uniform(0.3, 4.0)
+            else:
+                await server.kill()
+                await asyncio.sleep(random_of.choice([0.0, 0.1, 0.5]))
+                server = await self._serve()
+                pause = random_of.uniform(2, 7)
+            self._faults.append((begin, _clock()))
+        return server
+
+    async def _stop(self, process: Child) -> None:
+        long = self._plan.heartbeat < 1.0  # then it is to be noticed
+        process.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(self._random.uniform(0.3, 1.5) if long else self._random.uniform(0.1, 0.7))
+        process.process.send_signal(signal.SIGCONT)
+
+    async def _check_left(self, server: Child, sessions: int) -> None:
+        """A server whose clients are quiet has nothing left of their calls."""
+        await server.tell("left")
+        left = await server.said(messages.Left, _TELL)
+        if left.left:
+            self._findings.append(f"the server has left, though all calls have ended: {left.left}")
+        if left.sessions != sessions:
+            self._findings.append(f"the server has {left.sessions} sessions, not {sessions}")
+
+    def _take(self, done: messages.Done) -> None:
+        self._report = done.report
+        self._findings += done.report.findings
+        self._findings += [
+            f"slow, though nothing else went on: {slow.what} took {slow.end - slow.begin:.2f} s"
+            for slow in done.report.slow
+            if not self._excused(slow)
+        ]
+
+    def _excused(self, slow: Slow) -> bool:
+        """Whether there was a fault about then, or the connections had to be made again after it."""
+        recovery = _AROUND + (MISSES * self._plan.heartbeat if self._plan.loses else 0.0)
+        return any(begin - _AROUND < slow.end and slow.begin < end + recovery for begin, end in self._faults)
+
+    async def _end(self, server: Child, client: Child) -> None:
+        begin = _clock()
+        await server.tell("quit")
+        codes = {process.name: await process.end() for process in (server, client)}
+        if any(codes.values()):
+            self._findings.append(f"exit codes: {codes}")
+        if _clock() - begin > _CLOSE:
+            self._findings.append(f"the server took {_clock() - begin:.1f} s to close")
