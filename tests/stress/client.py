@@ -41,6 +41,10 @@ ACTS: dict[str, Callable[[Caller], Awaitable[None]]] = {
 }
 
 
+class Stuck(Exception):
+    """Something that was begun does not end."""
+
+
 class Load:
     """Workers that act at random, and stop for a while when they are told to."""
 
@@ -71,13 +75,19 @@ class Load:
                 await asyncio.sleep(caller.random.uniform(0, 0.05))
 
     async def quiet(self, callers: list[Caller]) -> None:
-        """Let the workers stop, and see whether lone calls are quick then; go on."""
+        """Let the workers stop, and see whether lone calls are quick then; go on.
+
+        Raises:
+            Stuck: They do not stop.
+        """
         random_of = callers[0].random
         await asyncio.sleep(random_of.uniform(0.5, min(3.0, max(0.5, self._until - _clock()))))
         self._go.clear()
-        with self._watch.operation("coming to an end", _QUIET):
-            while self._busy:
-                await asyncio.sleep(0.01)
+        late = _clock() + _QUIET
+        while self._busy:
+            if _clock() > late:
+                raise Stuck
+            await asyncio.sleep(0.01)
         await asyncio.sleep(_SETTLE)
         end = _clock() + random_of.uniform(0.3, 1.5)
         while _clock() < end:
@@ -115,12 +125,17 @@ async def _with_clients(plan: Plan, watch: Watch) -> float:
             client = await stack.enter_async_context(Client(plan.endpoint, heartbeat=plan.heartbeat, **one.options()))
             callers.append(Caller(f"client {number}", client, plan, watch, random.Random(f"{plan.seed} {number}")))
             await client.ready(10.0)
-        await _put_on(plan, watch, callers)
-        await asyncio.sleep(_LAST_WORDS)
-        for caller in callers:
-            await _check_notes(caller)
-            _check_left(caller)
-        messages.say(messages.Quiet())
+        try:
+            await _put_on(plan, watch, callers)
+        except* Stuck:
+            watch.find(f"there was no end of it within {_QUIET:g} s")
+            messages.say(messages.Quiet(stuck=watch.findings))
+        else:
+            await asyncio.sleep(_LAST_WORDS)
+            for caller in callers:
+                await _check_notes(caller)
+                _check_left(caller)
+            messages.say(messages.Quiet())
         await messages.heard()
         return _clock()
 

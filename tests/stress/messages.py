@@ -28,7 +28,9 @@ class Left(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Quiet(msgspec.Struct, tag=True, frozen=True):
-    """All calls of the clients have ended; they are still connected."""
+    """All calls of the clients have ended, and they are still connected; or else what was found while they did not."""
+
+    stuck: list[str] = []
 
 
 class Done(msgspec.Struct, tag=True, frozen=True):

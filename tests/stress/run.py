@@ -61,7 +61,9 @@ class Run:
         try:
             quiet = asyncio.create_task(client.said(messages.Quiet, self._plan.seconds + _PATIENCE))
             server = await self._make_trouble(server, client, quiet)
-            await quiet
+            self._findings += (await quiet).stuck
+            if self._findings:
+                return
             await asyncio.sleep(_SETTLE)
             await self._check_left(server, len(self._plan.clients))
             await client.tell("close")
