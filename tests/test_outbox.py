@@ -67,25 +67,30 @@ def contents(records: Sequence[azp.Record]) -> list[tuple[int, list[int]]]:
 # One alone
 
 
-def test_one_small_entry_may_leave_alone_as_it_would_with_others() -> None:
+@pytest.mark.parametrize("buffers", [[], [b"x" * 70_000], [b"x" * 70_000, b"y" * 80_000]])
+def test_one_entry_may_leave_alone_as_it_would_with_others(buffers: list[bytes]) -> None:
     alone, usual = Outbox(WINDOW), Outbox(WINDOW)
     for outbox in (alone, usual):
-        outbox.add(1, request(1))
+        if buffers:
+            outbox.add_large(1, large(1), buffers)
+        else:
+            outbox.add(1, request(1))
     message = alone.alone()
     assert message is not None
-    assert usual.peek() == (message, ())
-    alone.left_alone(len(message))
-    usual.commit(len(message))
-    assert not alone.pending
-    assert (alone.sent, alone.nbytes, len(alone)) == (usual.sent, usual.nbytes, len(usual)) == (len(message), 0, 0)
+    header, apart = usual.peek() or (b"", ())
+    assert (message[0], list(message[1])) == (header, list(apart))
+    nbytes = len(header) + sum(map(len, buffers))
+    alone.left_alone()
+    usual.commit(nbytes)
+    for outbox in (alone, usual):
+        assert outbox.sent == nbytes
+        assert_empty(outbox)
 
 
-@pytest.mark.parametrize("besides", ["nothing", "another", "large", "control", "pong", "items", "closed window"])
-def test_what_is_not_just_one_small_entry_goes_the_usual_way(besides: str) -> None:
+@pytest.mark.parametrize("besides", ["nothing", "another", "control", "pong", "items", "closed window"])
+def test_what_is_not_just_one_entry_goes_the_usual_way(besides: str) -> None:
     outbox = Outbox(64)
-    if besides == "large":
-        outbox.add_large(1, large(1), [b"x" * 70_000])
-    elif besides != "nothing":
+    if besides != "nothing":
         outbox.add(1, request(1))
     if besides == "another":
         outbox.add(2, request(2))

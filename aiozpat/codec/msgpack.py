@@ -8,6 +8,7 @@ itself, not inside containers; arrays and other buffers that MessagePack does no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias, get_args, get_origin
 
 import msgspec
@@ -37,7 +38,13 @@ def extract(value: Any, buffers: list[Buffer]) -> Any:
     if type(value) not in BUFFER_TYPES or not is_large(value):
         return value
     buffers.append(_frozen(value))
-    return msgspec.msgpack.Ext(BUFFER_EXT, pack(len(buffers) - 1))
+    return _reference(len(buffers) - 1)
+
+
+@lru_cache
+def _reference(index: int) -> msgspec.msgpack.Ext:
+    """What stands in a record for its buffer with that index."""
+    return msgspec.msgpack.Ext(BUFFER_EXT, pack(index))
 
 
 def is_large(value: Buffer) -> bool:
@@ -69,7 +76,7 @@ def pack_rich(value: Any, buffers: list[Buffer], *, copy: bool) -> bytes:
         if not is_large(data):
             return bytes(data)
         buffers.append(_frozen(data) if copy else data)
-        return msgspec.msgpack.Ext(BUFFER_EXT, pack(len(buffers) - 1))
+        return _reference(len(buffers) - 1)
 
     def simplify(part: Any) -> Any:
         return hooks.simplified(part, place)
@@ -82,6 +89,10 @@ def refuse_extension(code: int, data: memoryview) -> Any:
     raise InvalidArgument(f"MessagePack extension {code} in a record without buffers")
 
 
+_ONLY = pack(_reference(0))  # a value that is nothing but the first buffer
+_DIRECT: dict[type, Callable[[memoryview], Any]] = {bytes: bytes, bytearray: bytearray, memoryview: lambda view: view}
+
+
 class Decoder:
     """Decodes one type; `plain` is for records without buffers, which nearly all are.
 
@@ -89,11 +100,12 @@ class Decoder:
         wanted: The type to decode into.
     """
 
-    __slots__ = ("_loose", "_wanted", "plain")
+    __slots__ = ("_direct", "_loose", "_wanted", "plain")
 
     def __init__(self, wanted: Any) -> None:
         hooks.check(wanted)
         self._wanted = wanted
+        self._direct = _DIRECT.get(wanted) if isinstance(wanted, type) else None
         self._loose = is_loose(wanted)
         self.plain: Callable[[Raw], Any] = msgspec.msgpack.Decoder(
             wanted, ext_hook=refuse_extension, dec_hook=hooks.restored
@@ -110,6 +122,8 @@ class Decoder:
         """
         if not buffers:
             return self.plain(raw)
+        if self._direct is not None and bytes(raw) == _ONLY and len(buffers) == 1:
+            return self._direct(buffers[0])
         if len(memoryview(raw)) > MIXED_LIMIT:
             raise InvalidArgument(f"more than {MIXED_LIMIT} bytes beside buffers")
         value = msgspec.convert(

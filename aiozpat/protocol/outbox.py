@@ -14,6 +14,7 @@ _MESSAGE_BYTES = 256 * 1024  # of records in one message; beyond it, coalescing 
 _MESSAGE_RECORDS = 4096
 _OWN_KEYS = 1 << 64  # above all calls' ids: of records that are never taken back
 _ALONE = join([b""])  # what stands before a record that is alone in its message
+_ALONE_BYTES = len(_ALONE)
 _CONTROL_BESIDE = 512  # bytes of control records that may travel beside entries: a header frame has room for them
 
 
@@ -162,8 +163,8 @@ class Outbox:
         self.ack_at = self.received + (self.window >> 2)
         self._control.append(encode((ACK, self.received)))
 
-    def alone(self) -> bytes | None:
-        """The next message if it is one small entry and there is nothing else; `left_alone` once it is sent.
+    def alone(self) -> tuple[bytes, Sequence[Buffer]] | None:
+        """The next message if it is one entry and there is nothing else; `left_alone` once it is sent.
 
         For calls one at a time, whose time is all theirs: what `peek` and `commit` look after takes five times as long.
         """
@@ -172,19 +173,22 @@ class Outbox:
             len(entries) != 1
             or self._control
             or self._flows
-            or self._large
             or self.sent - self.acked >= self.window
             or self._pong is not None
         ):
             return None
-        (record,) = entries.values()
-        return _ALONE + record  # type: ignore[operator]  # none is large: it is bytes
+        (entry,) = entries.values()
+        if self._large:
+            return _ALONE + entry[0], entry[1]  # type: ignore[operator, return-value]  # it is a tuple
+        return _ALONE + entry, ()  # type: ignore[operator]  # it is bytes
 
-    def left_alone(self, nbytes: int) -> None:
-        """What `alone` gave was sent, so many bytes."""
-        self.sent += nbytes
+    def left_alone(self) -> None:
+        """What `alone` gave was sent."""
+        self.sent += self.nbytes + _ALONE_BYTES
         self.entries.clear()
         self.nbytes = 0
+        if self._large:
+            self.nbytes_apart = self._large = 0
 
     def peek(self) -> tuple[bytes, Sequence[Buffer]] | None:
         """The next message as (header frame, buffer frames), None if there is none; `commit` once it is sent."""

@@ -53,14 +53,14 @@ class Answers:
         buffers: list[Buffer] = []
         try:
             if values is not None:
-                data = values.pack(result)
+                result = Raw(values.pack(result))
             elif type(result) in BUFFER_TYPES and is_large(result):
-                data = encode(extract(result, buffers))
+                result = extract(result, buffers)
             else:
-                data = pack_rich(result, buffers, copy=False)
+                result = Raw(pack_rich(result, buffers, copy=False))
         except ENCODE_ERRORS as error:
             raise unencodable(f"the result of {job.route.name} can't be encoded: {error}", error) from error
-        record = encode((REPLY, job.key, len(buffers), Raw(data)))
+        record = encode((REPLY, job.key, len(buffers), result))
         self.check_room(job, len(record))
         if buffers:
             self._apart(job, record, buffers)

@@ -170,11 +170,13 @@ class ClientLink:
         """Send a call that no other is to be expected with; in a session that is ready."""
         outbox, socket = self.outbox, self.socket
         message = None if self._blocked else outbox.alone()
-        if message is not None and socket.send(message):
-            outbox.left_alone(len(message))
-            socket.settle()
-        else:  # it tries again, and sees to what comes of that
-            self._flush()
+        if message is not None:
+            header, buffers = message
+            if socket.send_large((header, *buffers)) if buffers else socket.send(header):
+                outbox.left_alone()
+                socket.settle()
+                return
+        self._flush()  # it tries again, and sees to what comes of that
 
     def _send(self) -> None:
         socket, outbox, turns = self.socket, self.outbox, self.turns
@@ -187,7 +189,7 @@ class ClientLink:
                 sent = socket.send(header)
             else:
                 nbytes += sum(map(len, buffers))
-                sent = socket.send_frames((header, *buffers))
+                sent = socket.send_large((header, *buffers))
             if not sent:
                 self._blocked = True
                 break
@@ -208,7 +210,8 @@ class ClientLink:
         if header is None:
             return
         self._liveness.heard = _monotonic()
-        self._count(len(header))
+        outbox = self.outbox
+        outbox.received += len(header)
         try:
             self._on_records(split(header))
         except UnknownVersion as error:
@@ -216,6 +219,9 @@ class ClientLink:
         except ProtocolError as error:
             self._notices.note("protocol error", f"{self.endpoint}: {error}")
             self.end(Unavailable(f"{self.endpoint} does not speak AZP/1 as this client does: {error}"))
+        if outbox.received >= outbox.ack_at:
+            outbox.acknowledge()
+            self._later()  # behind the callers just woken, with whose next calls it may leave
 
     def _receive_buffers(self) -> list[memoryview]:
         """The message's other frames; only where a record says so, as to ask costs more than nearly all messages do.
@@ -226,16 +232,8 @@ class ClientLink:
         if len(frames) > BUFFER_LIMIT:
             raise ProtocolError(f"a message of more than {BUFFER_LIMIT} buffers")
         buffers = [memoryview(frame).toreadonly() for frame in frames]
-        self._count(sum(map(len, buffers)))
+        self.outbox.received += sum(map(len, buffers))
         return buffers
-
-    def _count(self, nbytes: int) -> None:
-        """So many bytes were read: the server has to know every so often."""
-        outbox = self.outbox
-        outbox.received += nbytes
-        if outbox.received >= outbox.ack_at:
-            outbox.acknowledge()
-            self._later()
 
     def _on_unknown_version(self, header: bytes, error: UnknownVersion) -> None:
         """A server of another version can still say so: a reset never changes."""

@@ -378,9 +378,11 @@ class Listener:
         outbox = session.outbox
         message = None if session.ending or session.turns.waiting else outbox.alone()
         if message is not None:
+            header, buffers = message
+            socket, identity = self.socket, session.identity
             try:
-                if self.socket.send_to(session.identity, message):
-                    outbox.left_alone(len(message))
+                if socket.send_large((identity, header, *buffers)) if buffers else socket.send_to(identity, header):
+                    outbox.left_alone()
                     session.stuck_since = None
                     return
             except PeerUnreachable:
@@ -405,7 +407,7 @@ class Listener:
                     sent = self.socket.send_to(session.identity, header)
                 else:
                     nbytes += sum(map(len, buffers))
-                    sent = self.socket.send_frames((session.identity, header, *buffers))
+                    sent = self.socket.send_large((session.identity, header, *buffers))
             except PeerUnreachable:
                 if not session.ending:
                     self._notices.count("client gone")

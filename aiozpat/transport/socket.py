@@ -353,12 +353,26 @@ class Socket:
             return False
         return True
 
+    def send_large(self, frames: Sequence[Buffer]) -> bool:
+        """As `send_frames`, for frames whose sizes the caller has checked."""
+        try:
+            self._send_each(frames)
+        except zmq.ZMQError as error:
+            self._not_sent(error)
+            return False
+        return True
+
     def _send_each(self, frames: Sequence[Buffer]) -> None:
-        last, refused = len(frames) - 1, False
+        send, flags, refused = self._send, _NOBLOCK_MORE, False
+        last = len(frames) - 1
         for number, frame in enumerate(frames):
-            small = len(frame) < _COPY_BELOW
+            if number == last:
+                flags = _NOBLOCK
             try:
-                self._send(frame if small else whole(frame), _NOBLOCK_MORE if number < last else _NOBLOCK, small)
+                if len(frame) < _COPY_BELOW:
+                    send(frame, flags)
+                else:
+                    send(whole(frame), flags, False)
             except zmq.Again:
                 if not number:
                     raise
