@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import options, peers, plans, processes, report, suite
+from benchmarks import memory, options, peers, plans, processes, report, suite
 from benchmarks.plans import Comparison, Plan
 from benchmarks.processes import Process, blaming, started
 
@@ -121,14 +121,15 @@ class _Suite:
             "pinned": arguments.pin,
             "quick": arguments.quick,
         }
-        self._progress = suite.Progress(self._length.rounds * (len(self._plan.cases) + len(self._holders)))
+        self._memory_rounds = min(self._length.rounds, memory.ROUNDS)
+        total = self._length.rounds * len(self._plan.cases) + self._memory_rounds * len(self._holders)
+        self._progress = suite.Progress(total)
 
     def measure(self) -> suite.Results:
         """All rounds; gives the results as they go into the JSON."""
         env = report.environment(peers.versions(self._settings["contenders"]))
         rounds = suite.measure_rounds(self._plan, self._length.rounds, self._rate)
-        # Memory has no pairs that must be close in time.
-        grown = {name: [self._grown(name) for _ in range(self._length.rounds)] for name in self._holders}
+        grown = {name: [self._grown(name) for _ in range(self._memory_rounds)] for name in self._holders}
         results = report.document("large", self._plan, rounds, self._settings, env)
         return {**results, "memory": {name: report.over_rounds(figures) for name, figures in grown.items()}}
 
@@ -182,9 +183,9 @@ def _rates(results: dict[str, Any]) -> str:
 def _memory_table(results: dict[str, Any]) -> str:
     what = f"peak growth, in times of an array of {_sized(_ARRAY)}"
     rows = [[what, "server", "lowest", "highest", "client", "lowest", "highest"]]
-    for contender, memory in results["memory"].items():
+    for contender, grown in results["memory"].items():
         cells = []
         for role in ("server", "client"):
-            cells += report.spread(memory["median"][role], [figures[role] for figures in memory["rounds"]], ".2f")
+            cells += report.spread(grown["median"][role], [figures[role] for figures in grown["rounds"]], ".2f")
         rows.append([contender, *cells])
     return report.table(rows, left={0})

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any, TypeAlias
 
 import msgspec
@@ -136,12 +136,21 @@ def _heading(results: dict[str, Any], title: str) -> str:
 
 
 def ratio_table(results: dict[str, Any]) -> str:
-    """Medians over the rounds, with the extremes, since a median alone hides how steady it is."""
-    rows = [["ratio, each round's own pair", "to", "median", "lowest", "highest"]]
+    """Medians over the rounds, with where half of them and all of them lie: a median alone hides how steady it is."""
+    rows = [["ratio, each round's own pair", "to", "median", "half of them", "lowest", "highest"]]
     for ratio in results["ratios"]:
         what = f"{_PREFIXES[ratio['figure']]}{ratio['case']}"
-        rows.append([what, ratio["base"], *spread(ratio["median"], ratio["rounds"], ".2f")])
+        middle, *ends = spread(ratio["median"], ratio["rounds"], ".2f")
+        rows.append([what, ratio["base"], middle, _middle_half(ratio["rounds"]), *ends])
     return table(rows, left={0, 1})
+
+
+def _middle_half(rounds: Sequence[float]) -> str:
+    """From the lower to the upper quartile."""
+    if len(rounds) < 2:
+        return "-"
+    lower, _, upper = quantiles(rounds, n=4, method="inclusive")
+    return f"{lower:.2f}-{upper:.2f}"
 
 
 def spread(middle: float, rounds: Sequence[float], form: str) -> list[str]:

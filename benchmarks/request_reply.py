@@ -103,14 +103,15 @@ class _Suite:
             "pinned": arguments.pin,
             "quick": quick,
         }
-        self._progress = suite.Progress(self._rounds * (len(self._plan.cases) + len(self._scenarios)))
+        self._memory_rounds = min(self._rounds, memory.ROUNDS)
+        total = self._rounds * len(self._plan.cases) + self._memory_rounds * len(self._scenarios)
+        self._progress = suite.Progress(total)
 
     def measure(self) -> suite.Results:
         """All rounds; gives the results as they go into the JSON."""
         env = report.environment(peers.versions(self._settings["contenders"]))
         rounds = suite.measure_rounds(self._plan, self._rounds, self._rate)
-        # Memory has no pairs that must be close in time.
-        memory_rounds = [self._memory_round() for _ in range(self._rounds)] if self._scenarios else []
+        memory_rounds = [self._memory_round() for _ in range(self._memory_rounds)] if self._scenarios else []
         results = report.document("request-reply", self._plan, rounds, self._settings, env)
         return {**results, "memory": request_reply_report.memory_document(memory_rounds)}
 
