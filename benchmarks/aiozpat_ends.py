@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from functools import partial
+from typing import Literal
 
 import aiozpat
 from benchmarks import child
@@ -55,9 +56,10 @@ async def pull(arguments: argparse.Namespace, meter: Meter) -> None:
 
 
 async def publish(arguments: argparse.Namespace, cue: child.Cue, meter: Meter, topic: bytes) -> None:
-    """Publish as fast as it goes; what a subscriber has no room for is dropped."""
+    """Publish as fast as it goes; what a subscriber has no room for is dropped, or else waited for."""
     payload = b"x" * arguments.size
-    async with aiozpat.Publisher(bind=arguments.bind, connect=arguments.connect) as publisher:
+    overflow: Literal["drop", "wait"] = "wait" if arguments.way == "aiozpat-wait" else "drop"
+    async with aiozpat.Publisher(bind=arguments.bind, connect=arguments.connect, overflow=overflow) as publisher:
         print(publisher.endpoint, flush=True)
         await asyncio.to_thread(cue.wait)
         await publisher.wait_for_subscribers(topic, arguments.subscribers)

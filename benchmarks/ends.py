@@ -21,6 +21,7 @@ from benchmarks.meter import Meter, repeat, repeat_await
 
 TOPIC = b"bench"
 KINDS = {"push": zmq.PUSH, "pull": zmq.PULL, "pub": zmq.PUB, "sub": zmq.SUB}
+WAYS = ("blocking", "blocking-multipart", "aiozpat", "aiozpat-many", "aiozpat-wait", "zmq.asyncio")
 _SENDING = ("push", "pub")
 
 
@@ -97,7 +98,7 @@ def main() -> None:
     """One end, or one proxy."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=[*KINDS, "stalled", "proxy"])
-    parser.add_argument("way", choices=["blocking", "blocking-multipart", "aiozpat", "aiozpat-many", "zmq.asyncio"])
+    parser.add_argument("way", choices=WAYS)
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--bind", help="where to listen")
     where.add_argument("--connect", help="where to connect")
