@@ -145,9 +145,10 @@ def test_a_view_with_gaps_leaves_as_the_bytes_it_shows() -> None:
 )
 def test_a_buffer_comes_back_as_the_type_wanted(wanted: Any, expected: type) -> None:
     decoder = Decoder(wanted)
-    value = decoder.decode(reference(1), [memoryview(b"zero"), memoryview(b"one")])
-    assert type(value) is expected
-    assert value == b"one"
+    for index, buffers in ((1, [b"zero", b"one"]), (0, [b"one"]), (0, [b"one", b"two"])):
+        value = decoder.decode(reference(index), [memoryview(data) for data in buffers])
+        assert type(value) is expected
+        assert value == b"one"
 
 
 @pytest.mark.parametrize("wanted", [bytes, bytearray, memoryview])

@@ -80,17 +80,23 @@ def test_one_entry_may_leave_alone_as_it_would_with_others(buffers: list[bytes])
     header, apart = usual.peek() or (b"", ())
     assert (message[0], list(message[1])) == (header, list(apart))
     nbytes = len(header) + sum(map(len, buffers))
-    alone.left_alone()
+    alone.left_alone(nbytes)
     usual.commit(nbytes)
     for outbox in (alone, usual):
         assert outbox.sent == nbytes
+        assert outbox.nbytes_apart == 0
         assert_empty(outbox)
+        outbox.add(2, request(2))
+        assert outbox.alone() == outbox.peek()
 
 
+@pytest.mark.parametrize("size", ["small", "large"])
 @pytest.mark.parametrize("besides", ["nothing", "another", "control", "pong", "items", "closed window"])
-def test_what_is_not_just_one_entry_goes_the_usual_way(besides: str) -> None:
+def test_what_is_not_just_one_entry_goes_the_usual_way(besides: str, size: str) -> None:
     outbox = Outbox(64)
-    if besides != "nothing":
+    if besides != "nothing" and size == "large":
+        outbox.add_large(1, large(1), [b"x" * 70_000])
+    elif besides != "nothing":
         outbox.add(1, request(1))
     if besides == "another":
         outbox.add(2, request(2))

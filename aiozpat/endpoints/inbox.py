@@ -54,7 +54,7 @@ class Inbox(Generic[M]):
         self.extend((message,))
 
     def extend(self, messages: Collection[M]) -> None:
-        """Add messages, and wake as many receivers."""
+        """Add messages, and wake a receiver for each, as far as there are receivers that wait."""
         self._messages.extend(messages)
         for _ in messages:
             if not self._waiters:

@@ -14,7 +14,6 @@ _MESSAGE_BYTES = 256 * 1024  # of records in one message; beyond it, coalescing 
 _MESSAGE_RECORDS = 4096
 _OWN_KEYS = 1 << 64  # above all calls' ids: of records that are never taken back
 _ALONE = join([b""])  # what stands before a record that is alone in its message
-_ALONE_BYTES = len(_ALONE)
 _CONTROL_BESIDE = 512  # bytes of control records that may travel beside entries: a header frame has room for them
 
 
@@ -178,13 +177,13 @@ class Outbox:
         ):
             return None
         (entry,) = entries.values()
-        if self._large:
-            return _ALONE + entry[0], entry[1]  # type: ignore[operator, return-value]  # it is a tuple
+        if self._large and type(entry) is tuple:
+            return _ALONE + entry[0], entry[1]
         return _ALONE + entry, ()  # type: ignore[operator]  # it is bytes
 
-    def left_alone(self) -> None:
-        """What `alone` gave was sent."""
-        self.sent += self.nbytes + _ALONE_BYTES
+    def left_alone(self, nbytes: int) -> None:
+        """What `alone` gave was sent, so many bytes."""
+        self.sent += nbytes
         self.entries.clear()
         self.nbytes = 0
         if self._large:

@@ -320,7 +320,7 @@ class Client:
                 self._calls += 1
                 if tried is not None:
                     tried.append(connection)
-                create_future = connection.create_future  # as a method it would take longer to find
+                create_future = connection.create_future  # else looked for as a method first
                 future = create_future()
                 pending = connection.start(method, values, deadline, deadline - now, decoder, metadata, future)
                 try:

@@ -167,13 +167,19 @@ class ClientLink:
             self.socket.settle()
 
     def _send_alone(self) -> None:
-        """Send a call that no other is to be expected with; in a session that is ready."""
+        """Send a call that no other is to be expected with; in a session that is ready, and where no stream waits."""
         outbox, socket = self.outbox, self.socket
         message = None if self._blocked else outbox.alone()
         if message is not None:
             header, buffers = message
-            if socket.send_large((header, *buffers)) if buffers else socket.send(header):
-                outbox.left_alone()
+            nbytes = len(header)
+            if not buffers:
+                sent = socket.send(header)
+            else:
+                nbytes += sum(map(len, buffers))
+                sent = socket.send_large((header, *buffers))
+            if sent:
+                outbox.left_alone(nbytes)
                 socket.settle()
                 return
         self._flush()  # it tries again, and sees to what comes of that
@@ -213,15 +219,21 @@ class ClientLink:
         outbox = self.outbox
         outbox.received += len(header)
         try:
-            self._on_records(split(header))
+            records = split(header)
+            if len(records) > 1 and outbox.received >= outbox.ack_at:
+                self._acknowledge()  # at once: the server may wait for it
+            self._on_records(records)
         except UnknownVersion as error:
             self._on_unknown_version(header, error)
         except ProtocolError as error:
             self._notices.note("protocol error", f"{self.endpoint}: {error}")
             self.end(Unavailable(f"{self.endpoint} does not speak AZP/1 as this client does: {error}"))
         if outbox.received >= outbox.ack_at:
-            outbox.acknowledge()
-            self._later()  # behind the callers just woken, with whose next calls it may leave
+            self._acknowledge()  # behind the caller just woken, with whose next call it may leave
+
+    def _acknowledge(self) -> None:
+        self.outbox.acknowledge()
+        self._later()
 
     def _receive_buffers(self) -> list[memoryview]:
         """The message's other frames; only where a record says so, as to ask costs more than nearly all messages do.

@@ -68,7 +68,7 @@ _any = msgspec.msgpack.Decoder(dict[str, Any]).decode
 class Connection(ClientLink):
     """One session, and the calls that travel by it.
 
-    It has slots, and so has its base: from 30 attributes on, CPython looks each of them up in a dict.
+    It has slots, and so has its base: past 30 attributes, CPython looks each of them up in a dict.
 
     Args:
         context: Whose loop and sockets.
@@ -151,7 +151,7 @@ class Connection(ClientLink):
             self._send_alone()
             return call
         queued = len(self.outbox.entries)
-        if queued >= _FLUSH_MOST or (queued >= _FLUSH_LEAST and queued + queued >= in_flight):
+        if queued >= _FLUSH_MOST or (queued >= _FLUSH_LEAST and 2 * queued >= in_flight):
             self._flush()
         elif not self._flushing:
             self._flushing = True
@@ -366,7 +366,7 @@ class Connection(ClientLink):
                 if own:
                     result = call.decoder.decode(record.result, own)
                 else:
-                    plain = call.decoder.plain  # as a method it would take longer to find
+                    plain = call.decoder.plain  # else looked for as a method first
                     result = plain(record.result)
             except Exception as error:  # also what a type's own validation raises
                 self._settle_call(call, Internal(f"{call.method}: the result is not what was asked for: {error}"))

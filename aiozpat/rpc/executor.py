@@ -148,7 +148,7 @@ class Executor:
                 self._request(session, record, (), now, cancelled)
                 continue
             try:
-                fast = route.fast  # as a method it would take longer to find
+                fast = route.fast  # else looked for as a method first
                 args = fast(record.params)
             except Exception:  # it says nothing yet: `_request` decodes again, and tells the caller
                 self._request(session, record, (), now, cancelled)

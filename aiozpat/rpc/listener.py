@@ -379,10 +379,15 @@ class Listener:
         message = None if session.ending or session.turns.waiting else outbox.alone()
         if message is not None:
             header, buffers = message
-            socket, identity = self.socket, session.identity
+            nbytes = len(header)
             try:
-                if socket.send_large((identity, header, *buffers)) if buffers else socket.send_to(identity, header):
-                    outbox.left_alone()
+                if not buffers:
+                    sent = self.socket.send_to(session.identity, header)
+                else:
+                    nbytes += sum(map(len, buffers))
+                    sent = self.socket.send_large((session.identity, header, *buffers))
+                if sent:
+                    outbox.left_alone(nbytes)
                     session.stuck_since = None
                     return
             except PeerUnreachable:
