@@ -22,6 +22,7 @@ from benchmarks.meter import Meter, repeat, repeat_await
 TOPIC = b"bench"
 KINDS = {"push": zmq.PUSH, "pull": zmq.PULL, "pub": zmq.PUB, "sub": zmq.SUB}
 WAYS = ("blocking", "blocking-multipart", "aiozpat", "aiozpat-many", "aiozpat-wait", "zmq.asyncio")
+_ROLES = {"aiozpat-many": ("push", "pull"), "aiozpat-wait": ("pub",)}  # of those ways that not all ends have
 _SENDING = ("push", "pub")
 
 
@@ -107,6 +108,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="bytes of payload")
     child.add_cpu(parser)
     arguments = parser.parse_args()
+    if arguments.role not in _ROLES.get(arguments.way, (arguments.role,)):
+        parser.error(f"{arguments.role} can't be {arguments.way}")
     child.prepare(arguments)
     with contextlib.suppress(KeyboardInterrupt):
         _run(arguments, child.Cue())

@@ -44,9 +44,9 @@ what is measured:
   always comes first. A ratio is taken between two measurements of one round, and its median over the rounds is shown:
   machines drift by a factor of two within minutes, and absolute figures of two runs say little.
 
-  Then, in rounds of their own, memory: the client echoes an array of 64 MiB once, and holds it together with the reply.
-  By how much each process grew at its highest, from just before, is shown in multiples of the array (Linux only). The
-  array itself is there before. aiozpat's frames are limited to 16 MiB by default: one such call at a time needs
+  Then, in rounds of their own, three at most, memory: the client echoes an array of 64 MiB once, and holds it together
+  with the reply. By how much each process grew at its highest, from just before, is shown in multiples of the array
+  (Linux only). The array itself is there before. aiozpat's frames are limited to 16 MiB by default: one such call needs
   `SocketOptions(max_message_bytes=...)` at both ends. Several at once would need more of `Client(backlog_bytes=...)`
   and `Limits(backlog_bytes=...)` too.
 

@@ -30,7 +30,7 @@ what is measured:
   aiozpat runs as its users run it: each call has its deadline, the limits and heartbeats are on. It is measured for
   more than the others: handlers that suspend once, {cases.MANY_CALLS:,} calls in flight, many clients in one process,
   and resident memory of both processes: for each idle client, for each call in flight (the caller's task included,
-  on the client's side), and its growth over many calls (Linux only).
+  on the client's side), and its growth over many calls (Linux only; three rounds at most).
 
   grpc.aio and nats.py run on uvloop too, at their defaults: grpc.aio by generic handlers, so that no protobuf is paid
   for, and nats.py through a nats-server on the loopback, a third process that --pin leaves alone. Where one of them is

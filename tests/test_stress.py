@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 import aiozpat
@@ -14,6 +16,7 @@ from tests.stress import calls, streams
 from tests.stress.caller import Caller
 from tests.stress.census import OF_CALLS, census
 from tests.stress.plan import Plan, make_plan
+from tests.stress.run import Run
 from tests.stress.service import make_service
 from tests.stress.watch import Watch
 from tests.support import LOOPBACK, until
@@ -44,6 +47,7 @@ async def _found(service: aiozpat.Service, *acts: str) -> list[str]:
                 await getattr(streams, act)(caller)
             else:
                 await calls.one(caller, 10.0, method=act, most=100_000)
+        assert caller.watch.tally["well"] == len(acts)
         return caller.watch.findings
 
 
@@ -121,7 +125,39 @@ async def test_what_hangs_is_found_while_it_hangs() -> None:
 
 async def test_what_a_call_leaves_behind_is_found() -> None:
     async with Server(make_service(), bind=LOOPBACK) as server, Client(server.endpoint) as client:
-        assert census(OF_CALLS) == {}
+        before = census(OF_CALLS).get("Pending", 0)
         async with client.stream("stress.count", 1, 5, [16], 0) as items:
             await anext(items)
-            assert census(OF_CALLS)["Pending"] == 1
+            assert census(OF_CALLS)["Pending"] == before + 1
+
+
+async def test_an_ample_deadline_that_comes_is_found() -> None:
+    async with Server(make_service(), bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        caller = _caller(client)
+        caller._judge("echo", errors.DeadlineExceeded("now"), 0.02, 0.01)
+        assert caller.watch.findings == []
+        caller._judge("echo", errors.DeadlineExceeded("now"), 30.0, 30.0)
+        caller._judge("down", errors.DeadlineExceeded("now"), 31.0, None)
+        assert len(caller.watch.findings) == 2
+
+
+def test_a_pause_of_the_loop_itself_excuses_what_was_slow() -> None:
+    watch = Watch()
+    with watch.quick("a lone call", 0.0):
+        pass
+    assert [slow.what for slow in watch.slow] == ["a lone call"]
+    with watch.quick("another", 0.2):
+        time.sleep(0.3)  # nothing else runs on this loop: its own beat is late
+    assert len(watch.slow) == 1
+
+
+async def test_a_process_that_ends_by_itself_is_found_with_what_it_wrote() -> None:
+    outcome = await Run(msgspec.structs.replace(_plan(), endpoint="tcp://256.0.0.1:1")).outcome()
+    assert any("the server ended: exit code 1" in finding for finding in outcome.findings)
+    assert any("wrote to stderr" in finding and "256.0.0.1" in finding for finding in outcome.findings)
+
+
+def test_what_is_given_for_one_part_of_a_plan_changes_no_other() -> None:
+    for seed in range(50):
+        plans = [make_plan(seed, 1.0, None, fault) for fault in ("none", "kill")]
+        assert len({(len(plan.clients), str(plan.limits), str(plan.acts), plan.loop) for plan in plans}) == 1

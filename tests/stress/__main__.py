@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import time
 
@@ -75,6 +76,9 @@ def _positive(text: str) -> float:
 
 
 async def _all(arguments: argparse.Namespace) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # so that the processes are ended
     end = time.monotonic() + arguments.minutes * 60 if arguments.minutes else float("inf")
     seeds = iter(arguments.seeds)
     runs = found = 0
@@ -104,6 +108,9 @@ def _told(plan: Plan, outcome: Outcome) -> str:
     lines = [f"{head}{outcome.seconds:.0f} s: {counts}: {'FINDINGS' if outcome.findings else 'well'}"]
     if outcome.findings:
         lines += [f"  {finding}" for finding in outcome.findings]
+        lines.append(
+            f"  errors, as allowed or not: {outcome.report.errors if outcome.report is not None else 'unknown'}"
+        )
         lines.append(f"  plan: {plan}")
     return "\n".join(lines)
 

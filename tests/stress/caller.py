@@ -16,6 +16,7 @@ from tests.stress.plan import Plan
 from tests.stress.watch import Watch
 
 IDLE = 30.0  # seconds for which a stream may stand still: none does for so long
+AMPLE = 5.0  # seconds for a call: nobody should need so long who has not to wait for a place
 _numbers = count(1)
 _clock = time.monotonic
 _EARLY = 0.98  # of a deadline; a call that ends before it, by it, ended too early
@@ -78,10 +79,10 @@ class Caller:
             if not self.plan.loses:
                 find(f"unavailable without a cause: {what}: {error}")
         elif isinstance(error, errors.DeadlineExceeded):
-            if deadline is None:
-                find(f"a stream stood still: {what}: {error} after {elapsed:.2f} s")
-            elif elapsed < deadline * _EARLY - 0.002:
+            if deadline is not None and elapsed < deadline * _EARLY - 0.002:
                 find(f"ended before its deadline: {what}: {elapsed:.3f} s of {deadline}")
+            elif (deadline is None or deadline >= AMPLE) and not self.plan.slow:
+                find(f"it stood still: {what}: {error} after {elapsed:.2f} s")
         elif not isinstance(error, errors.ResourceExhausted):
             find(f"an error out of nowhere: {what}: {error!r}")
         elif not self.plan.refuses and not _BY_DESIGN.search(str(error)):

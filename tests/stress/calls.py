@@ -26,17 +26,17 @@ async def _echo(caller: Caller, method: str, most: int, options: dict[str, Any])
 
 
 async def _mirror(caller: Caller, method: str, most: int, options: dict[str, Any]) -> bool:
-    data, kind = _data(caller, most), caller.random.choice([bytes, bytearray, memoryview])
+    data, kind = _data(caller, most), _any_of(caller, bytes, bytearray, memoryview)
     got: Any = await caller.client.call("stress.mirror", data, result_type=kind, **options)
-    return bytes(got) == bytes(data)
+    return type(got) is kind and bytes(got) == bytes(data)
 
 
 async def _make(caller: Caller, method: str, most: int, options: dict[str, Any]) -> bool:
     number, size = caller.number(), size_of(caller.random, most)
     params = {"number": number, "size": size, "seconds": caller.random.choice([0, 0, 0.002, 0.02])}
-    kind = caller.random.choice([bytes, memoryview])
+    kind = _any_of(caller, bytes, memoryview)
     got: Any = await caller.client.call("stress.make", params=params, result_type=kind, **options)
-    return is_payload(got, number, 0, size)
+    return type(got) is kind and is_payload(got, number, 0, size)
 
 
 async def _limited(caller: Caller, method: str, most: int, options: dict[str, Any]) -> bool:
@@ -97,6 +97,10 @@ def _data(caller: Caller, most: int) -> bytes | bytearray | memoryview:
     data = payload(caller.number(), 0, size_of(caller.random, most))
     kinds: list[Callable[[bytes], bytes | bytearray | memoryview]] = [bytes, memoryview, bytearray]
     return caller.random.choices(kinds, [3, 2, 1])[0](data)
+
+
+def _any_of(caller: Caller, *kinds: Any) -> Any:
+    return caller.random.choice(kinds)
 
 
 def _pause(caller: Caller) -> float:

@@ -22,6 +22,7 @@ M = TypeVar("M", bound=messages.Message)
 _ROOT = Path(__file__).parent.parent.parent
 _LINE = 4 * 1024 * 1024  # bytes of one message
 _END = 10.0  # seconds for a process to end by itself
+_SHOWN = 4000  # characters of what it wrote to its stderr
 
 
 class Failed(RuntimeError):
@@ -52,6 +53,20 @@ class Child:
         Raises:
             Failed: It is not, or there is none in time.
         """
+        message = await self.hear(timeout)
+        if not isinstance(message, kind):
+            raise Failed(f"the {self.name} said {message}, not {kind.__name__}")
+        return message
+
+    async def hear(self, timeout: float) -> messages.Message:
+        """The next message.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            Failed: There is none in time.
+        """
         assert self.process.stdout is not None
         try:
             line = await asyncio.wait_for(self.process.stdout.readline(), timeout)
@@ -59,10 +74,7 @@ class Child:
             raise Failed(f"the {self.name} said nothing for {timeout:.0f} s") from None
         if not line:
             raise Failed(f"the {self.name} ended: exit code {await self.end()}")
-        message = messages.read(line)
-        if not isinstance(message, kind):
-            raise Failed(f"the {self.name} said {message}, not {kind.__name__}")
-        return message
+        return messages.read(line)
 
     async def tell(self, word: str) -> None:
         """Say a word to it."""
@@ -90,9 +102,19 @@ class Child:
                 self.process.kill()
             await self.process.wait()
 
-    def complaints(self) -> str:
-        """What it wrote to its stderr."""
-        return self._stderr.read_text(errors="replace").strip()
+    def check(self) -> None:
+        """Make sure that it still runs.
+
+        Raises:
+            Failed: It does not.
+        """
+        if self.process.returncode is not None:
+            raise Failed(f"the {self.name} ended by itself: exit code {self.process.returncode}")
+
+    def complaint(self) -> str:
+        """What it wrote to its stderr, as a finding; empty if there is nothing."""
+        said = self._stderr.read_text(errors="replace").strip()
+        return f"the {self.name} wrote to stderr: {said[-_SHOWN:]}" if said else ""
 
 
 @contextlib.asynccontextmanager

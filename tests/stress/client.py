@@ -64,8 +64,10 @@ class Load:
 
     async def work(self, caller: Caller) -> None:
         """One worker."""
-        while not self.over:
+        while True:
             await self._go.wait()
+            if self.over:
+                return
             self._busy += 1
             try:
                 await caller.random.choices(self._acts, self._weights)[0](caller)
@@ -83,18 +85,28 @@ class Load:
         random_of = callers[0].random
         await asyncio.sleep(random_of.uniform(0.5, min(3.0, max(0.5, self._until - _clock()))))
         self._go.clear()
-        late = _clock() + _QUIET
-        while self._busy:
-            if _clock() > late:
-                raise Stuck
-            await asyncio.sleep(0.01)
+        await self.rest()
+        messages.say(messages.Calm(calm=True))
         await asyncio.sleep(_SETTLE)
         end = _clock() + random_of.uniform(0.3, 1.5)
         while _clock() < end:
             await calls.quick(random_of.choice(callers))
             if random_of.random() < 0.6:
                 await asyncio.sleep(random_of.choice([0, 0, random_of.uniform(0, 0.002), random_of.uniform(0, 0.05)]))
+        messages.say(messages.Calm(calm=False))
         self._go.set()
+
+    async def rest(self) -> None:
+        """Wait until no worker does anything.
+
+        Raises:
+            Stuck: That does not come about.
+        """
+        late = _clock() + _QUIET
+        while self._busy:
+            if _clock() > late:
+                raise Stuck
+            await asyncio.sleep(0.01)
 
 
 async def main(plan: Plan) -> None:
@@ -107,14 +119,20 @@ async def main(plan: Plan) -> None:
         watch.find(f"to close took {_clock() - began:.1f} s")
     beat.cancel()
     await asyncio.gather(beat, return_exceptions=True)
-    await asyncio.sleep(_SETTLE)
+    await _check_census(watch, "closed clients", OF_CALLS + OF_SESSIONS)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
         watch.find(f"tasks left behind: {others}")
-    left = census(OF_CALLS + OF_SESSIONS)
-    if left:
-        watch.find(f"the closed clients left behind: {left}")
     messages.say(messages.Done(watch.report()))
+
+
+async def _check_census(watch: Watch, whose: str, names: tuple[str, ...]) -> None:
+    """Nothing of these is left, at once or after a moment: a few objects wait for the loop's next turns."""
+    late = _clock() + _LAST_WORDS
+    while (left := census(names)) and _clock() < late:
+        await asyncio.sleep(_SETTLE)
+    if left:
+        watch.find(f"{whose} left behind: {left}")
 
 
 async def _with_clients(plan: Plan, watch: Watch) -> float:
@@ -135,6 +153,9 @@ async def _with_clients(plan: Plan, watch: Watch) -> float:
             for caller in callers:
                 await _check_notes(caller)
                 _check_left(caller)
+            await _check_census(watch, "clients without calls", OF_CALLS)
+            if not watch.tally["well"]:
+                watch.find("nothing went well")
             messages.say(messages.Quiet())
         await messages.heard()
         return _clock()
@@ -148,6 +169,7 @@ async def _put_on(plan: Plan, watch: Watch, callers: list[Caller]) -> None:
                 workers.create_task(load.work(caller.twin()))
         while not load.over:
             await load.quiet(callers)
+        await load.rest()
 
 
 async def _check_notes(caller: Caller) -> None:

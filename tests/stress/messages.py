@@ -27,6 +27,12 @@ class Left(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     sessions: int
 
 
+class Calm(msgspec.Struct, tag=True, frozen=True):
+    """The clients do nothing but to see how quick calls are, and until when: no fault, please; or that is over."""
+
+    calm: bool
+
+
 class Quiet(msgspec.Struct, tag=True, frozen=True):
     """All calls of the clients have ended, and they are still connected; or else what was found while they did not."""
 
@@ -39,7 +45,7 @@ class Done(msgspec.Struct, tag=True, frozen=True):
     report: Report
 
 
-Message = Listening | Left | Quiet | Done
+Message = Listening | Left | Calm | Quiet | Done
 _decode = msgspec.json.Decoder(Message).decode
 
 

@@ -83,6 +83,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def slow(self) -> bool:
+        """Whether calls may have to wait for long: for a place, for a thread, for a server that is gone."""
+        return self.refuses or self.loses or "max_threads" in self.limits
+
+    @property
     def loses(self) -> bool:
         """Whether its faults may cost connections."""
         return self.fault == "kill" or (self.fault == "stop" and self.heartbeat < 1.0)
@@ -97,20 +102,22 @@ def make_plan(seed: int, seconds: float, loop: Loop | None, fault: Fault | None)
         loop: The loop, None for the seed to decide.
         fault: The fault, likewise.
     """
-    random_of = random.Random(seed)
-    chosen_loop = random_of.choice(LOOPS)
-    chosen_fault = random_of.choice(FAULTS)
-    fault, loop = fault or chosen_fault, loop or chosen_loop
-    limits = _limits(random_of)
+
+    def random_for(part: str) -> random.Random:
+        """So that what is given for one part changes no other."""
+        return random.Random(f"{seed} {part}")
+
+    chosen = random_for("fault").choice(FAULTS) if fault is None else fault
+    limits = _limits(random_for("limits"))
     return Plan(
         seed=seed,
         seconds=seconds,
-        loop=loop,
-        fault=fault,
-        heartbeat=_heartbeat(random_of, fault),
+        loop=random_for("loop").choice(LOOPS) if loop is None else loop,
+        fault=chosen,
+        heartbeat=_heartbeat(random_for("heartbeat"), chosen),
         limits=limits,
-        clients=[_client(random_of, fault) for _ in range(random_of.choice([1, 1, 2, 3, 6]))],
-        acts=_acts(random_of, limits),
+        clients=_clients(random_for("clients"), chosen),
+        acts=_acts(random_for("acts"), limits),
     )
 
 
@@ -135,7 +142,11 @@ def _heartbeat(random_of: random.Random, fault: Fault) -> float:
         return random_of.choice([0.5, 2.0])
     if fault == "stop" and random_of.random() < 0.3:
         return 0.3
-    return random_of.choice([1.0, 2.0, 60.0, 60.0])
+    return random_of.choice([2.0, 2.0, 60.0, 60.0])
+
+
+def _clients(random_of: random.Random, fault: Fault) -> list[ClientPlan]:
+    return [_client(random_of, fault) for _ in range(random_of.choice([1, 1, 2, 3, 6]))]
 
 
 def _client(random_of: random.Random, fault: Fault) -> ClientPlan:
@@ -144,11 +155,12 @@ def _client(random_of: random.Random, fault: Fault) -> ClientPlan:
         settings["window_bytes"] = random_of.choice([1, 65_536, 65_536, 300_000])
     if random_of.random() < 0.1:
         settings["backlog_bytes"] = random_of.choice([65_536, 1_000_000])
-    retries = fault == "kill" or random_of.random() < 0.15
+    attempts, retries, hedges = random_of.choice([3, 8]), random_of.random() < 0.15, random_of.random() < 0.3
+    retries = retries or fault == "kill"
     return ClientPlan(
         settings=settings,
-        attempts=random_of.choice([3, 8]) if retries else 1,
-        hedge=0.02 if retries and random_of.random() < 0.3 else None,
+        attempts=attempts if retries else 1,
+        hedge=0.02 if retries and hedges else None,
         workers=random_of.choice([1, 1, 2, 4]),
     )
 

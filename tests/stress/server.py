@@ -35,8 +35,8 @@ def _left(server: aiozpat.Server) -> messages.Left:
     for name, method in statistics.methods.items():
         counts[f"{name} running"] = method.running
         counts[f"{name} queued"] = method.queued
-    left = {what: count for what, count in counts.items() if count and what != "aiozpat.info running"}
-    return messages.Left(left=left, sessions=statistics.sessions)
+    left = {what: count for what, count in counts.items() if count}
+    return messages.Left(left=left, sessions=max(statistics.sessions, census(("Session",)).get("Session", 0)))
 
 
 if __name__ == "__main__":

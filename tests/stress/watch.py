@@ -43,7 +43,8 @@ class Watch:
         self.tally: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self._running: dict[object, tuple[str, float, float]] = {}
-        self._stalls: deque[tuple[float, float]] = deque(maxlen=1000)
+        self._stalls: deque[tuple[float, float]] = deque(maxlen=1000)  # from when to when
+        self._beat = _clock()
 
     def find(self, what: str) -> None:
         """Write down what should not be."""
@@ -68,25 +69,27 @@ class Watch:
         begin = _clock()
         yield
         end = _clock()
-        if end - begin - self._stalled(begin) > limit and len(self.slow) < _KEPT:
+        if end - begin - self._stalled(begin, end) > limit and len(self.slow) < _KEPT:
             self.slow.append(Slow(what, begin, end))
 
     async def beat(self) -> None:
         """Look after the loop and what runs, until cancelled."""
-        last = _clock()
+        self._beat = _clock()
         while True:
             await asyncio.sleep(_BEAT)
-            now = _clock()
+            last, now = self._beat, _clock()
             if now - last > _STALL:
-                self._stalls.append((now, now - last - _BEAT))
-            last = now
+                self._stalls.append((last + _BEAT, now))
+            self._beat = now
             for token, (what, begin, limit) in list(self._running.items()):
-                if now - begin - self._stalled(begin) > limit + _GRACE:
+                if now - begin - self._stalled(begin, now) > limit + _GRACE:
                     del self._running[token]
                     self.find(f"overdue: {what}: {now - begin:.1f} s, {limit:g} at most")
 
-    def _stalled(self, since: float) -> float:
-        return sum(length for end, length in self._stalls if end > since)
+    def _stalled(self, begin: float, end: float) -> float:
+        """For how much of that time the loop stood still; it may be the first to run after that who asks."""
+        stalls = [*self._stalls, (self._beat + _BEAT, end)]
+        return sum(max(0.0, min(end, last) - max(begin, first)) for first, last in stalls)
 
     def report(self) -> Report:
         """All of it."""
