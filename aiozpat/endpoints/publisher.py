@@ -80,7 +80,9 @@ class Publisher(Outgoing, Watching):
             ValueError: A frame is over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
         """
-        await self._send(to_frames((topic, *frames)), timeout)
+        waiting = self._begin(to_frames((topic, *frames)), timeout)
+        if waiting is not None:
+            await waiting
 
     async def send_value(self, topic: FrameLike, value: Any, timeout: float | None = None) -> None:
         """Publish a value, as MessagePack; a `Subscriber(body_type=...)` has it back as `message.value`.
@@ -98,7 +100,7 @@ class Publisher(Outgoing, Watching):
             body = pack(value)
         except ENCODE_ERRORS as error:
             raise TypeError(f"a value of type {type(value).__name__} can't be encoded: {error}") from None
-        await self._send(to_frames((topic, body)), timeout)
+        await self.send(topic, body, timeout=timeout)
 
     def subscribers(self, topic: FrameLike = b"") -> int:
         """How many connections have subscribed to a prefix of the topic, so that they get what is published there.

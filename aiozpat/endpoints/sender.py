@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from threading import get_ident
+from typing import Any
 
 from aiozpat.endpoints.base import Endpoint
 from aiozpat.endpoints.line import Line, within
@@ -65,17 +66,33 @@ class Outgoing(Endpoint):
                 await line.wait(lambda parts=parts: self._try(parts), None)  # type: ignore[misc]  # bound to this turn
             progress[0] += 1
 
-    async def _send(self, parts: Sequence[bytes], timeout: float | None) -> None:
-        """Send one message, after those that wait already."""
+    def _begin(self, parts: Sequence[bytes], timeout: float | None) -> Coroutine[Any, Any, None] | None:
+        """Send one message, after those that wait already; where that takes longer, what is to be awaited.
+
+        It is no coroutine function, since nearly always the message leaves at once, and a coroutine costs as well.
+        """
         if self._closed or get_ident() != self._thread:
             self._usable()
         if self._sent % YIELD == YIELD - 1:
-            await asyncio.sleep(0)  # before anything is sent: cancelled here, nothing was
+            return self._finish(parts, timeout, after_a_turn=True)
         try:
-            if self._line.waiters or not self._try(parts):
-                await self._line.wait(lambda: self._try(parts), timeout)
+            if not self._line.waiters and self._try(parts):
+                return None
         except RuntimeError:
             self._usable()  # asyncio's own words for a wrong loop don't say what to do
+            raise
+        return self._finish(parts, timeout)
+
+    async def _finish(self, parts: Sequence[bytes], timeout: float | None, *, after_a_turn: bool = False) -> None:
+        """Send one message after a turn for the loop's other tasks, or when there is room for it."""
+        try:
+            if after_a_turn:
+                await asyncio.sleep(0)  # before anything is sent: cancelled here, nothing was
+                await self._line.send(lambda: self._try(parts), timeout)
+            else:
+                await self._line.wait(lambda: self._try(parts), timeout)
+        except RuntimeError:
+            self._usable()
             raise
 
     def _on_writable(self) -> None:
@@ -104,4 +121,6 @@ class Sender(Outgoing):
             ValueError: There is no frame, or one over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
         """
-        await self._send(to_frames(frames), timeout)
+        waiting = self._begin(to_frames(frames), timeout)
+        if waiting is not None:
+            await waiting
