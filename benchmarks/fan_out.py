@@ -36,7 +36,8 @@ what is measured:
   TCP on the loopback. It publishes messages of two frames, a topic and {_SIZE} bytes, as fast as it can; what its
   subscribers have received in a second, after a warm-up, is the rate, the mean of them. All high-water marks are at
   their default of 1000, and so is everything else. What finds the queue to a subscriber full is dropped, by design and
-  with all contenders but aiozpat-wait: "arrived" tells what share of the published rate each subscriber got.
+  with all contenders but aiozpat-wait: "arrived" tells what share of the published rate each subscriber got. Each
+  end counts by its own clock while the queues between them fill and empty, so it may be off by what those hold.
 
   A round measures all contenders; every other round goes backwards, so that nobody always comes first. A ratio is taken
   between two measurements of one round, and its median over the rounds is shown: machines drift by a factor of two

@@ -5,7 +5,7 @@ alone and in bursts, streams both ways, conversations, notifications; cancelled,
 happens to the processes meanwhile. Every byte that comes back is checked. Now and then all of it comes to rest, and
 lone calls must be quick then. At the end nothing may be left: no call, no stream, no session, no task, no object.
 
-A finding is printed, with the seed; the exit code is 1 if there was any.
+A finding is printed, with the seed; the exit code is 1 if there was any. What hangs is told after two minutes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from tests.stress.plan import FAULTS, LOOPS, Plan, make_plan
 from tests.stress.run import Outcome, Run
 
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 _EPILOG = """\
 examples:
   python -m tests.stress
@@ -35,7 +36,12 @@ A seed fixes what is tried, not when the processes get to it: a finding may need
 def main() -> int:
     """Run the seeds; 1 if there was a finding."""
     arguments = _parser().parse_args()
-    return asyncio.run(_all(arguments))
+    try:
+        return asyncio.run(_all(arguments))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except asyncio.CancelledError:  # by one of `_ENDING`
+        return 128 + signal.SIGTERM
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,19 +51,24 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", type=_range, default=range(1, 13), metavar="A-B", help="default: 1-12")
-    parser.add_argument("--seconds", type=_positive, default=10.0, help="of load for each seed (default: 10)")
-    parser.add_argument("--minutes", type=_positive, help="begin no more seeds after that")
-    parser.add_argument("--jobs", type=int, choices=range(1, 17), default=1, metavar="N", help="seeds at a time")
-    parser.add_argument("--loop", choices=LOOPS, help="by default the seed decides")
-    parser.add_argument("--fault", choices=FAULTS, help="by default the seed decides")
+    add = parser.add_argument
+    seed_decides = "(default: the seed decides)"
+    add("--seeds", type=_range, default=range(1, 13), metavar="A[-B]", help="default: 1-12")
+    seconds = "of load for each seed; 3 to 10 more until all of it is over (default: 10)"
+    add("--seconds", type=_positive, default=10.0, metavar="S", help=seconds)
+    add("--minutes", type=_positive, metavar="M", help="begin no more seeds after that")
+    jobs = "seeds at a time, 1 to 16 (default: 1)"
+    add("--jobs", type=int, choices=range(1, 17), default=1, metavar="N", help=jobs)
+    add("--loop", choices=LOOPS, help=f"of both processes; debug is asyncio's in debug mode {seed_decides}")
+    fault = "stop: either process, for a moment; kill: the server, which is then started again"
+    add("--fault", choices=FAULTS, help=f"{fault} {seed_decides}")
     return parser
 
 
 def _range(text: str) -> range:
-    first, _, last = text.partition("-")
+    first, dash, last = text.partition("-")
     try:
-        seeds = range(int(first), int(last or first) + 1)
+        seeds = range(int(first), int(last if dash else first) + 1)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no range of numbers such as 1-12") from None
     if not seeds:
@@ -71,14 +82,15 @@ def _positive(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0, and below a million")
     return value
 
 
 async def _all(arguments: argparse.Namespace) -> int:
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # so that the processes are ended
+    for number in _ENDING:  # so that the processes are ended
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     end = time.monotonic() + arguments.minutes * 60 if arguments.minutes else float("inf")
     seeds = iter(arguments.seeds)
     runs = found = 0
@@ -94,24 +106,29 @@ async def _all(arguments: argparse.Namespace) -> int:
             runs += 1
             found += bool(outcome.findings)
 
-    async with asyncio.TaskGroup() as lanes:
-        for _ in range(arguments.jobs):
-            lanes.create_task(lane())
-    print(f"{runs} runs, {found} with findings")
+    try:
+        async with asyncio.TaskGroup() as lanes:
+            for _ in range(arguments.jobs):
+                lanes.create_task(lane())
+    finally:
+        print(f"{runs} runs, {found} with findings")
     return 1 if found else 0
 
 
 def _told(plan: Plan, outcome: Outcome) -> str:
-    tally = outcome.report.tally if outcome.report is not None else {}
-    counts = ", ".join(f"{tally.get(what, 0):,} {what}" for what in ("calls", "streams", "items", "cancelled"))
+    counts = "it did not come to its end"
+    if outcome.report is not None:
+        tally = outcome.report.tally
+        counts = ", ".join(f"{tally.get(what, 0):,} {what}" for what in ("calls", "streams", "items", "cancelled"))
     head = f"seed {plan.seed}: {plan.loop}, {len(plan.clients)} clients, {outcome.faults} faults ({plan.fault}), "
     lines = [f"{head}{outcome.seconds:.0f} s: {counts}: {'FINDINGS' if outcome.findings else 'well'}"]
     if outcome.findings:
         lines += [f"  {finding}" for finding in outcome.findings]
-        lines.append(
-            f"  errors, as allowed or not: {outcome.report.errors if outcome.report is not None else 'unknown'}"
-        )
+        if outcome.report is not None:
+            lines.append(f"  errors, allowed or not: {outcome.report.errors}")
         lines.append(f"  plan: {plan}")
+        again = f"--seeds {plan.seed} --seconds {plan.seconds:g} --loop {plan.loop} --fault {plan.fault}"
+        lines.append(f"  again: python -m tests.stress {again}")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import msgspec
 
@@ -38,7 +38,7 @@ class Child:
         stderr: Where it writes what should not be.
     """
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, stderr: Path) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, stderr: IO[bytes]) -> None:
         self.name = name
         self.process = process
         self._stderr = stderr
@@ -113,25 +113,24 @@ class Child:
 
     def complaint(self) -> str:
         """What it wrote to its stderr, as a finding; empty if there is nothing."""
-        said = self._stderr.read_text(errors="replace").strip()
+        self._stderr.seek(0)
+        said = self._stderr.read().decode(errors="replace").strip()
         return f"the {self.name} wrote to stderr: {said[-_SHOWN:]}" if said else ""
 
 
 @contextlib.asynccontextmanager
 async def child(name: str, plan: Plan) -> AsyncIterator[Child]:
     """Start the plan's "server" or "client"; it is ended with the block."""
-    with tempfile.TemporaryDirectory() as folder:
-        stderr = Path(folder) / "stderr"
-        with stderr.open("wb") as file:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-W", "default", "-m", f"tests.stress.{name}", msgspec.json.encode(plan).decode()),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=file,
-                env={**os.environ, "PYTHONPATH": str(_ROOT)},
-                limit=_LINE,
-            )
+    with tempfile.TemporaryFile() as stderr:  # not a pipe, which nobody would read in time
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-W", "default", "-m", f"tests.stress.{name}", msgspec.json.encode(plan).decode()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+            env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            limit=_LINE,
+        )
         started = Child(name, process, stderr)
         try:
             yield started

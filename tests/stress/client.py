@@ -137,6 +137,7 @@ async def _check_census(watch: Watch, whose: str, names: tuple[str, ...]) -> Non
 
 async def _with_clients(plan: Plan, watch: Watch) -> float:
     """Everything that needs them open; gives when they began to close."""
+    words = messages.Words()
     async with contextlib.AsyncExitStack() as stack:
         callers = []
         for number, one in enumerate(plan.clients):
@@ -157,7 +158,7 @@ async def _with_clients(plan: Plan, watch: Watch) -> float:
             if not watch.tally["well"]:
                 watch.find("nothing went well")
             messages.say(messages.Quiet())
-        await messages.heard()
+        await words.next()
         return _clock()
 
 

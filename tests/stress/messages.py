@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import sys
+import threading
 from collections.abc import Coroutine
 from typing import Any, TextIO
 
@@ -61,10 +64,24 @@ def read(line: bytes) -> Message:
     return message
 
 
-async def heard() -> str:
-    """The next word of the process that started this one; empty when that has ended."""
-    line: str = await asyncio.to_thread(sys.stdin.readline)
-    return line.strip()
+class Words:
+    """The words of the process that started this one, which ends with it, however that ends; made on the loop."""
+
+    def __init__(self) -> None:
+        self._words: asyncio.Queue[str] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        # Not by sys.stdin, whose lock a daemon thread would hold while the interpreter ends.
+        while word := os.read(0, 100):  # one at a time is said, and answered
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._words.put_nowait, word.decode().strip())
+        os._exit(1)
+
+    async def next(self) -> str:
+        """The next one."""
+        return await self._words.get()
 
 
 class _Unexpected(logging.StreamHandler[TextIO]):

@@ -106,8 +106,9 @@ class Run:
 
     async def _make_trouble(self, server: Child, client: Child, quiet: asyncio.Task[messages.Quiet]) -> Child:
         """Stop or kill processes now and then, as long as the load is on; gives the server that there is then."""
-        random_of, end = self._random, _clock() + self._plan.seconds - 1.0
-        pause = random_of.uniform(1, 3)
+        random_of, seconds = self._random, self._plan.seconds
+        end = _clock() + seconds * 0.9
+        pause = random_of.uniform(0.1, 0.3) * seconds
         while self._plan.fault != "none" and _clock() + pause < end:
             await asyncio.wait({quiet}, timeout=pause)
             while self._calm and not quiet.done():

@@ -19,8 +19,9 @@ async def main(plan: Plan) -> None:
     asyncio.get_running_loop().slow_callback_duration = 30.0  # seconds; a slow machine is no finding
     limits = aiozpat.Limits(**plan.limits)
     async with aiozpat.Server(make_service(), bind=plan.endpoint, limits=limits, heartbeat=plan.heartbeat) as server:
+        words = messages.Words()
         messages.say(messages.Listening(server.endpoint))
-        while await messages.heard() == "left":
+        while await words.next() == "left":
             messages.say(_left(server))
 
 
