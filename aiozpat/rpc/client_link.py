@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from contextvars import copy_context
 
 from aiozpat.codec import Values
@@ -29,6 +30,7 @@ from aiozpat.protocol.records import (
     CODEC,
     PING,
     Ack,
+    Buffer,
     Bye,
     Goaway,
     Hello,
@@ -171,14 +173,8 @@ class ClientLink:
         outbox, socket = self.outbox, self.socket
         message = None if self._blocked else outbox.alone()
         if message is not None:
-            header, buffers = message
-            nbytes = len(header)
-            if not buffers:
-                sent = socket.send(header)
-            else:
-                nbytes += sum(map(len, buffers))
-                sent = socket.send_large((header, *buffers))
-            if sent:
+            nbytes = self._try(message)
+            if nbytes:
                 outbox.left_alone(nbytes)
                 socket.settle()
                 return
@@ -189,14 +185,8 @@ class ClientLink:
         if socket.closed or self._blocked or self.phase is Phase.CONNECTING:
             return
         while (message := outbox.peek()) is not None:
-            header, buffers = message
-            nbytes = len(header)
-            if not buffers:
-                sent = socket.send(header)
-            else:
-                nbytes += sum(map(len, buffers))
-                sent = socket.send_large((header, *buffers))
-            if not sent:
+            nbytes = self._try(message)
+            if not nbytes:
                 self._blocked = True
                 break
             pending = outbox.commit(nbytes)
@@ -204,6 +194,14 @@ class ClientLink:
                 turns.go_on()
             elif not pending:
                 break
+
+    def _try(self, message: tuple[bytes, Sequence[Buffer]]) -> int:
+        """Try to send a message; its size in bytes, 0 if there is no room."""
+        header, buffers = message
+        if not buffers:
+            return len(header) if self.socket.send(header) else 0
+        frames = (header, *buffers)
+        return sum(map(len, frames)) if self.socket.send_large(frames) else 0
 
     def _on_writable(self) -> None:
         self._blocked = False

@@ -25,6 +25,7 @@ from aiozpat.protocol.records import (
     VERSION,
     VERSIONS,
     Ack,
+    Buffer,
     Bye,
     Goaway,
     Hello,
@@ -378,21 +379,27 @@ class Listener:
         outbox = session.outbox
         message = None if session.ending or session.turns.waiting else outbox.alone()
         if message is not None:
-            header, buffers = message
-            nbytes = len(header)
             try:
-                if not buffers:
-                    sent = self.socket.send_to(session.identity, header)
-                else:
-                    nbytes += sum(map(len, buffers))
-                    sent = self.socket.send_large((session.identity, header, *buffers))
-                if sent:
+                nbytes = self._try(session, message)
+                if nbytes:
                     outbox.left_alone(nbytes)
                     session.stuck_since = None
                     return
             except PeerUnreachable:
                 pass
         self._send(session)  # which tries again, and sees to what comes of that
+
+    def _try(self, session: Session, message: tuple[bytes, Sequence[Buffer]]) -> int:
+        """Try to send a message; its size in bytes, 0 if there is no room.
+
+        Raises:
+            PeerUnreachable: Its connection is gone.
+        """
+        header, buffers = message
+        if not buffers:
+            return len(header) if self.socket.send_to(session.identity, header) else 0
+        sent = self.socket.send_large((session.identity, header, *buffers))
+        return len(header) + sum(map(len, buffers)) if sent else 0
 
     def _send(self, session: Session) -> None:
         """Send what the session's window and the socket allow; the rest waits for an ack or for room."""
@@ -405,21 +412,15 @@ class Listener:
                 if outbox.waiting:
                     session.stuck_since = session.stuck_since or _monotonic()
                 return
-            header, buffers = message
-            nbytes = len(header)
             try:
-                if not buffers:
-                    sent = self.socket.send_to(session.identity, header)
-                else:
-                    nbytes += sum(map(len, buffers))
-                    sent = self.socket.send_large((session.identity, header, *buffers))
+                nbytes = self._try(session, message)
             except PeerUnreachable:
                 if not session.ending:
                     self._notices.count("client gone")
                     _log.info("%s is gone without a goodbye", session.label)
                 self._end(session)
                 return
-            if not sent:
+            if not nbytes:
                 self._block(session)
                 return
             pending = outbox.commit(nbytes)

@@ -363,16 +363,11 @@ class Socket:
         return True
 
     def _send_each(self, frames: Sequence[Buffer]) -> None:
-        send, flags, refused = self._send, _NOBLOCK_MORE, False
-        last = len(frames) - 1
+        last, refused = len(frames) - 1, False
         for number, frame in enumerate(frames):
-            if number == last:
-                flags = _NOBLOCK
+            small = len(frame) < _COPY_BELOW
             try:
-                if len(frame) < _COPY_BELOW:
-                    send(frame, flags)
-                else:
-                    send(whole(frame), flags, False)
+                self._send(frame if small else whole(frame), _NOBLOCK_MORE if number < last else _NOBLOCK, small)
             except zmq.Again:
                 if not number:
                     raise

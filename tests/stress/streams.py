@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiozpat import Conversation
@@ -96,58 +97,56 @@ async def talk(caller: Caller) -> None:
     with caller.judged(what, _LIMIT, None):
         async with caller.client.open("stress.talk", copies, window=window, idle_timeout=IDLE) as talking:
             if in_turn:
-                await _in_turn(caller, what, talking, sizes, count, copies, leave)
+                await _in_turn(caller, talking, _Talk(what, sizes, count, copies, leave))
             else:
-                await _at_once(caller, what, talking, sizes, count, copies, leave)
+                await _at_once(caller, talking, _Talk(what, sizes, count, copies, leave))
 
 
-async def _in_turn(
-    caller: Caller,
-    what: str,
-    talking: Conversation[Any, Any],
-    sizes: Sequence[int],
-    count: int,
-    copies: int,
-    leave: int | None,
-) -> None:
+@dataclass(frozen=True)
+class _Talk:
+    """What is to be said: items of these sizes, each of which comes back in copies, up to the one to leave at."""
+
+    what: str
+    sizes: Sequence[int]
+    count: int
+    copies: int
+    leave: int | None
+
+    def size(self, index: int) -> int:
+        return self.sizes[index % len(self.sizes)]
+
+
+async def _in_turn(caller: Caller, talking: Conversation[Any, Any], talk: _Talk) -> None:
     number = caller.number()
-    for index in range(count):
-        if index == leave:
+    for index in range(talk.count):
+        if index == talk.leave:
             return
-        size = sizes[index % len(sizes)]
+        size = talk.size(index)
         await talking.send(payload(number, index, size))
-        for _ in range(copies):
-            caller.check(f"item {index}: {what}", is_payload(await anext(talking), number, index, size))
+        for _ in range(talk.copies):
+            caller.check(f"item {index}: {talk.what}", is_payload(await anext(talking), number, index, size))
             caller.watch.tally["items"] += 1
     await talking.end()
-    caller.check(f"more than was to come: {what}", await anext(talking, None) is None)
+    caller.check(f"more than was to come: {talk.what}", await anext(talking, None) is None)
 
 
-async def _at_once(
-    caller: Caller,
-    what: str,
-    talking: Conversation[Any, Any],
-    sizes: Sequence[int],
-    count: int,
-    copies: int,
-    leave: int | None,
-) -> None:
+async def _at_once(caller: Caller, talking: Conversation[Any, Any], talk: _Talk) -> None:
     number, seen = caller.number(), 0
 
     async def send() -> None:
-        for index in range(count):
-            await talking.send(payload(number, index, sizes[index % len(sizes)]))
+        for index in range(talk.count):
+            await talking.send(payload(number, index, talk.size(index)))
         await talking.end()
 
     sending = asyncio.create_task(send())
     try:
         async for item in talking:
-            index = seen // copies
-            caller.check(f"item {seen}: {what}", is_payload(item, number, index, sizes[index % len(sizes)]))
+            index = seen // talk.copies
+            caller.check(f"item {seen}: {talk.what}", is_payload(item, number, index, talk.size(index)))
             seen += 1
-            if index == leave:
+            if index == talk.leave:
                 return
-        caller.check(f"only {seen} items: {what}", seen == count * copies)
+        caller.check(f"only {seen} items: {talk.what}", seen == talk.count * talk.copies)
         await sending
     finally:
         caller.watch.tally["items"] += seen
