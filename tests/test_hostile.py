@@ -245,16 +245,26 @@ async def test_nothing_that_comes_behind_a_bye_runs(calc: Calc) -> None:
         assert server.statistics().running == 0
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server waits longer for its clients than a busy machine keeps a test waiting."""
+    monkeypatch.setattr("aiozpat.rpc.server._GOODBYE", 15.0)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_a_peer_that_answers_the_servers_bye_is_not_waited_for(calc: Calc) -> None:
     async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
         await peer.open()
         closing = asyncio.create_task(server.close())
+        _, token = await peer.record(PING)
+        await peer.send(header([PONG, token]))
         await peer.record(BYE)
         await peer.send(header([BYE, ""]))
         await closing
         assert "no goodbye" not in server.statistics().notices
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_call_that_is_on_its_way_when_the_server_drains_is_refused_not_lost(calc: Calc) -> None:
     async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
         await peer.open()
