@@ -16,7 +16,7 @@ from tests.stress import calls, streams
 from tests.stress.caller import Caller
 from tests.stress.census import OF_CALLS, census
 from tests.stress.plan import Plan, make_plan
-from tests.stress.run import Run
+from tests.stress.run import CallsRun
 from tests.stress.service import make_service
 from tests.stress.watch import Watch
 from tests.support import LOOPBACK, until
@@ -152,7 +152,7 @@ def test_a_pause_of_the_loop_itself_excuses_what_was_slow() -> None:
 
 
 async def test_a_process_that_ends_by_itself_is_found_with_what_it_wrote() -> None:
-    outcome = await Run(msgspec.structs.replace(_plan(), endpoint="tcp://256.0.0.1:1")).outcome()
+    outcome = await CallsRun(msgspec.structs.replace(_plan(), endpoint="tcp://256.0.0.1:1")).outcome()
     assert any("the server ended: exit code 1" in finding for finding in outcome.findings)
     assert any("wrote to stderr" in finding and "256.0.0.1" in finding for finding in outcome.findings)
 

@@ -1,9 +1,10 @@
 """Random loads between real processes, with faults, for as long as one likes.
 
-Each seed stands for a plan: a server with some limits, one to six clients in another process, what they do (calls
-alone and in bursts, streams both ways, conversations, notifications; cancelled, timed out, left half-read) and what
-happens to the processes meanwhile. Every byte that comes back is checked. Now and then all of it comes to rest, and
-lone calls must be quick then. At the end nothing may be left: no call, no stream, no session, no task, no object.
+Each seed stands for a plan. At level 2: a server with some limits, one to six clients in another process, and what
+they do (calls alone and in bursts, streams both ways, conversations, notifications; cancelled, timed out, left half
+read). At level 1: lanes of some patterns between two processes, whose messages are sent and received in every way there
+is. The processes are stopped or killed meanwhile, and every byte is checked. Now and then all of it comes to rest, and
+what is alone must be quick then. At the end nothing may be left: no call, stream or session, no task, no object.
 
 A finding is printed, with the seed; the exit code is 1 if there was any. What hangs is told after two minutes.
 """
@@ -16,9 +17,13 @@ import signal
 import sys
 import time
 
+from tests.stress.lanes.plan import LanesPlan
+from tests.stress.lanes.plan import make_plan as make_lanes_plan
+from tests.stress.lanes.run import LanesRun
 from tests.stress.plan import FAULTS, LOOPS, Plan, make_plan
-from tests.stress.run import Outcome, Run
+from tests.stress.run import CallsRun, Outcome, Run
 
+_COUNTED = ("calls", "streams", "items", "messages", "replies", "cancelled")
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _EPILOG = """\
 examples:
@@ -60,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     jobs = "seeds at a time, 1 to 16 (default: 1)"
     add("--jobs", type=int, choices=range(1, 17), default=1, metavar="N", help=jobs)
     add("--loop", choices=LOOPS, help=f"of both processes; debug is asyncio's in debug mode {seed_decides}")
+    level = "1: messages of every pattern, in lanes between two processes; 2: services (default: every third seed is 1)"
+    add("--level", type=int, choices=(1, 2), help=level)
     fault = "stop: either process, for a moment; kill: the server, which is then started again"
     add("--fault", choices=FAULTS, help=f"{fault} {seed_decides}")
     return parser
@@ -100,8 +107,8 @@ async def _all(arguments: argparse.Namespace) -> int:
         for seed in seeds:
             if time.monotonic() > end:
                 return
-            plan = make_plan(seed, arguments.seconds, arguments.loop, arguments.fault)
-            outcome = await Run(plan).outcome()
+            plan, run = _planned(seed, arguments)
+            outcome = await run.outcome()
             print(_told(plan, outcome), flush=True)
             runs += 1
             found += bool(outcome.findings)
@@ -115,21 +122,39 @@ async def _all(arguments: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _told(plan: Plan, outcome: Outcome) -> str:
+def _planned(seed: int, arguments: argparse.Namespace) -> tuple[Plan | LanesPlan, Run]:
+    level = arguments.level or (1 if seed % 3 == 0 else 2)
+    if level == 1:
+        lanes = make_lanes_plan(seed, arguments.seconds, arguments.loop, arguments.fault)
+        return lanes, LanesRun(lanes)
+    plan = make_plan(seed, arguments.seconds, arguments.loop, arguments.fault)
+    return plan, CallsRun(plan)
+
+
+def _told(plan: Plan | LanesPlan, outcome: Outcome) -> str:
     counts = "it did not come to its end"
     if outcome.report is not None:
         tally = outcome.report.tally
-        counts = ", ".join(f"{tally.get(what, 0):,} {what}" for what in ("calls", "streams", "items", "cancelled"))
-    head = f"seed {plan.seed}: {plan.loop}, {len(plan.clients)} clients, {outcome.faults} faults ({plan.fault}), "
+        counts = ", ".join(f"{tally[what]:,} {what}" for what in _COUNTED if what in tally)
+    head = f"seed {plan.seed}: {plan.loop}, {_parties(plan)}, {outcome.faults} faults ({plan.fault}), "
     lines = [f"{head}{outcome.seconds:.0f} s: {counts}: {'FINDINGS' if outcome.findings else 'well'}"]
     if outcome.findings:
         lines += [f"  {finding}" for finding in outcome.findings]
         if outcome.report is not None:
             lines.append(f"  errors, allowed or not: {outcome.report.errors}")
         lines.append(f"  plan: {plan}")
-        again = f"--seeds {plan.seed} --seconds {plan.seconds:g} --loop {plan.loop} --fault {plan.fault}"
+        level = 2 if isinstance(plan, Plan) else 1
+        again = (
+            f"--level {level} --seeds {plan.seed} --seconds {plan.seconds:g} --loop {plan.loop} --fault {plan.fault}"
+        )
         lines.append(f"  again: python -m tests.stress {again}")
     return "\n".join(lines)
+
+
+def _parties(plan: Plan | LanesPlan) -> str:
+    if isinstance(plan, Plan):
+        return f"{len(plan.clients)} clients"
+    return f"lanes {' '.join(lane.kind for lane in plan.lanes)}"
 
 
 if __name__ == "__main__":

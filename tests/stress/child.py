@@ -12,10 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO, TypeVar
 
-import msgspec
-
 from tests.stress import messages
-from tests.stress.plan import Plan
 
 M = TypeVar("M", bound=messages.Message)
 
@@ -119,12 +116,18 @@ class Child:
 
 
 @contextlib.asynccontextmanager
-async def child(name: str, plan: Plan) -> AsyncIterator[Child]:
-    """Start the plan's "server" or "client"; it is ended with the block."""
+async def child(name: str, module: str, *arguments: str) -> AsyncIterator[Child]:
+    """Start a process; it is ended with the block.
+
+    Args:
+        name: For findings.
+        module: What it runs.
+        arguments: Of its command line.
+    """
     with tempfile.TemporaryFile() as stderr:  # not a pipe, which nobody would read in time
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-W", "default", "-m", f"tests.stress.{name}", msgspec.json.encode(plan).decode()),
+            *("-W", "default", "-m", module, *arguments),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,

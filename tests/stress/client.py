@@ -14,7 +14,7 @@ import msgspec
 from aiozpat import Client
 from tests.stress import calls, messages, streams
 from tests.stress.caller import Caller
-from tests.stress.census import OF_CALLS, OF_SESSIONS, census
+from tests.stress.census import OF_CALLS, OF_SESSIONS, check_census
 from tests.stress.plan import Plan
 from tests.stress.watch import Watch
 
@@ -119,20 +119,11 @@ async def main(plan: Plan) -> None:
         watch.find(f"to close took {_clock() - began:.1f} s")
     beat.cancel()
     await asyncio.gather(beat, return_exceptions=True)
-    await _check_census(watch, "closed clients", OF_CALLS + OF_SESSIONS)
+    await check_census(watch, "closed clients", OF_CALLS + OF_SESSIONS)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
         watch.find(f"tasks left behind: {others}")
     messages.say(messages.Done(watch.report()))
-
-
-async def _check_census(watch: Watch, whose: str, names: tuple[str, ...]) -> None:
-    """Nothing of these is left, at once or after a moment: a few objects wait for the loop's next turns."""
-    late = _clock() + _LAST_WORDS
-    while (left := census(names)) and _clock() < late:
-        await asyncio.sleep(_SETTLE)
-    if left:
-        watch.find(f"{whose} left behind: {left}")
 
 
 async def _with_clients(plan: Plan, watch: Watch) -> float:
@@ -154,7 +145,7 @@ async def _with_clients(plan: Plan, watch: Watch) -> float:
             for caller in callers:
                 await _check_notes(caller)
                 _check_left(caller)
-            await _check_census(watch, "clients without calls", OF_CALLS)
+            await check_census(watch, "clients without calls", OF_CALLS)
             if not watch.tally["well"]:
                 watch.find("nothing went well")
             messages.say(messages.Quiet())

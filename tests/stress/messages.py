@@ -9,7 +9,8 @@ import os
 import sys
 import threading
 from collections.abc import Coroutine
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
+from zlib import crc32
 
 import msgspec
 
@@ -48,7 +49,48 @@ class Done(msgspec.Struct, tag=True, frozen=True):
     report: Report
 
 
-Message = Listening | Left | Calm | Quiet | Done
+class Bound(msgspec.Struct, tag=True, frozen=True):
+    """The far ends of the lanes listen there."""
+
+    endpoints: list[str]
+
+
+class Did(msgspec.Struct, tag=True, frozen=True):
+    """What it was told to do is done."""
+
+    word: str
+
+
+class Tally(msgspec.Struct):
+    """Numbers that were sent or have arrived: how many, and a sum that tells one lot from another."""
+
+    MASK: ClassVar[int] = (1 << 61) - 1
+    count: int = 0
+    total: int = 0
+
+    def add(self, number: int) -> None:
+        """Count a number."""
+        self.count += 1
+        self.total = (self.total + crc32(str(number).encode()) * (number + 1)) & self.MASK
+
+
+class Accounts(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """What the workers of a process have sent, by lane and source; what arrived, by lane, end and source.
+
+    Args:
+        sent: Messages whose sending ended well.
+        taken: What was received.
+        overflows: How often a lane's publisher counted that a queue was full.
+        unanswered: Requests that were sent, given up, and not answered yet.
+    """
+
+    sent: dict[int, dict[int, Tally]]
+    taken: dict[int, dict[str, dict[int, Tally]]]
+    overflows: dict[int, int]
+    unanswered: int
+
+
+Message = Listening | Left | Calm | Quiet | Done | Bound | Did | Accounts
 _decode = msgspec.json.Decoder(Message).decode
 
 

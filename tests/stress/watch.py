@@ -33,6 +33,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     tally: dict[str, int]
     errors: dict[str, int]
 
+    def merged(self, other: Report) -> Report:
+        """Both together."""
+        return Report(
+            findings=self.findings + other.findings,
+            slow=self.slow + other.slow,
+            tally=Counter(self.tally) + Counter(other.tally),
+            errors=Counter(self.errors) + Counter(other.errors),
+        )
+
 
 class Watch:
     """Findings and counts of one run."""
@@ -68,6 +77,10 @@ class Watch:
         """Something that should not take longer, since nothing else goes on."""
         begin = _clock()
         yield
+        self.lasted(what, begin, limit)
+
+    def lasted(self, what: str, begin: float, limit: float) -> None:
+        """Something that began then, and ends now, should not have taken longer than that."""
         end = _clock()
         if end - begin - self._stalled(begin, end) > limit and len(self.slow) < _KEPT:
             self.slow.append(Slow(what, begin, end))

@@ -1,0 +1,1 @@
+"""Level 1 under stress: lanes between two processes, each of one pattern."""
