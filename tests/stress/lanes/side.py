@@ -73,12 +73,12 @@ class Process:
             self._set_calm(False)
             self._load.go()
         elif word == "rest":
+            self._set_calm(True)
             try:
                 await asyncio.wait_for(self._load.rest(), _REST)
             except TimeoutError:
                 messages.say(messages.Quiet(stuck=self._stuck()))
                 return
-            self._set_calm(True)
             for lane in self._lanes:
                 if self._random.random() < 0.5:
                     await lane.reopen()
