@@ -262,3 +262,11 @@ _BY_CODE: dict[int, type[RpcError]] = {int(kind.code): kind for kind in RpcError
 def rpc_error(code: int, message: str, details: Mapping[str, Any] | None = None) -> RpcError:
     """The error for a status code that came off the wire; `Unknown` for a code that this version doesn't know."""
     return _BY_CODE.get(code, Unknown)(message, details=details)
+
+
+def text_of(error: BaseException) -> str:
+    """An exception's text, also where it comes with a `__str__` of its own, which raises."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"(its text can't be had: {type(second).__name__})"

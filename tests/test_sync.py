@@ -134,6 +134,23 @@ def test_an_error_holds_neither_its_call_nor_its_frames_once_it_is_dropped(clien
         gc.enable()
 
 
+def test_a_call_that_has_ended_is_gone(client: Client) -> None:
+    def there() -> int:
+        return sum(type(thing) is Call for thing in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            assert client.call("calc.add", 1, 2) == 3
+            with pytest.raises(errors.Unimplemented):
+                client.call("calc.nope")
+        # The loop's thread may hold the last one for a moment yet.
+        until(lambda: not there())
+    finally:
+        gc.enable()
+
+
 def test_a_deadline_ends_the_call_and_cancels_the_handler(client: Client, calc: Calc) -> None:
     seconds = 0.05
     while not calc.started:

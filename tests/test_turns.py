@@ -85,3 +85,14 @@ async def test_who_gets_credit_goes_behind_those_that_wait_for_room() -> None:
         assert order == []
         session.turns.go_on()
     assert order == [1, 2, 3, 0]
+
+
+async def test_each_first_item_since_the_last_record_asks_for_room() -> None:
+    session = Session()
+    outbound = Outbound(session, SendFlow(1, 1000), "s.count")
+    assert not outbound.put("x")  # there is none
+    session.outbox.seal()
+    assert not outbound.put("x")
+    session.send()
+    assert outbound.put("x")
+    assert outbound.put("x")

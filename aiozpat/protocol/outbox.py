@@ -136,6 +136,16 @@ class Outbox:
         self._forget(entry)
         return True
 
+    def clear(self) -> None:
+        """Forget all that waits: there is nobody to send it to any more."""
+        for flow in self._flows:
+            flow.clear()
+        self._flows = []
+        self._control = []
+        self._pong = None
+        self.entries = {}
+        self.nbytes = self.nbytes_apart = self._large = 0
+
     def control(self, record: bytes) -> None:
         """Queue a control record, ahead of all entries."""
         self._control.append(record)

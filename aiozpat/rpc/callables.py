@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 
 from aiozpat.errors import RpcError, StatusCode, UsageError
-from aiozpat.rpc.current import Call, current_job
+from aiozpat.rpc.current import Call, Job, current_job
 from aiozpat.rpc.flows import Outbound, pump
 from aiozpat.rpc.interceptors import Proceed, ServerInterceptor, chain
 from aiozpat.rpc.route import positional
@@ -47,8 +47,15 @@ class Callables:
 
         async def in_thread(*args: Any) -> Any:
             # Abandoned only when the server ends for good; a deadline leaves it, and its place, until it returns.
-            run = partial(_unless_answered, call, args)
-            return await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._threads)
+            job = current_job()
+            if job is None:
+                raise UsageError("handlers run in the task of their call")
+            run = partial(_unless_answered, job, call, args)
+            job.in_thread = True
+            try:
+                return await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._threads)
+            finally:
+                job.in_thread = False
 
         return in_thread
 
@@ -88,7 +95,6 @@ class Callables:
             raise
 
 
-def _unless_answered(call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def _unless_answered(job: Job, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Run a plain function in its thread, unless its caller has given up while it waited for one."""
-    job = current_job()
-    return None if job is not None and job.answered else call(*args)
+    return None if job.answered else call(*args)

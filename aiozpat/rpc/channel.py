@@ -17,6 +17,7 @@ from aiozpat.rpc.settings import LinkSettings
 from aiozpat.transport import Context
 
 _monotonic = time.monotonic
+_LEAVING_MOST = 8  # sessions that a server has turned away and not ended
 _PAUSE_LEAST, _PAUSE_MOST = 0.05, 1.0  # seconds between sessions that did not come about
 
 
@@ -71,7 +72,7 @@ class Channel:
         self._settings = settings
         self._notices = notices
         self._on_change = on_change
-        self._leaving: set[Connection] = set()  # draining, while a newer one takes over
+        self._leaving: dict[Connection, None] = {}  # draining, while a newer one takes over; the oldest first
         self._changed = asyncio.Event()
         self._closed = False
         self.current = self._connect()
@@ -129,11 +130,19 @@ class Channel:
         elif self.usable is connection:
             self.usable = None
         if phase is Phase.DRAINING:
-            self._leaving.add(connection)
+            self._leaving[connection] = None
+            self._end_a_leaving_one()
         elif phase is Phase.ENDED:
-            self._leaving.discard(connection)
+            self._leaving.pop(connection, None)
         self._changed.set()
         self._on_change()
+
+    def _end_a_leaving_one(self) -> None:
+        """A server that turns each session away without ending it must not cost a socket each."""
+        if len(self._leaving) > _LEAVING_MOST:
+            idle = (connection for connection in self._leaving if not connection.calls)
+            connection = next(idle, next(iter(self._leaving)))
+            connection.end(Unavailable(f"{self.endpoint} did not end a session that it was going to end"))
 
     async def close(self, goodbye: float) -> None:
         """Say goodbye on all sessions, and end them.

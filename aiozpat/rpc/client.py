@@ -340,15 +340,18 @@ class Client:
                     if not await attempts.after(error, self._calls):
                         raise
                     failed, now = connection, _monotonic()
+                finally:
+                    del future, pending  # they hold the error, which holds this frame, and so the params
         except RpcError as error:
             error.from_call = True
             if isinstance(error, InvalidArgument) and source_of(values)[1] is not None:
-                # It could not be encoded: found out here, it costs other calls nothing.
+                # It could not be encoded: found out here, it costs other calls nothing. It counts as a stream.
+                self._calls -= 1
                 opened = self._opened(
                     method,
                     values,
                     timeout=deadline - _monotonic(),
-                    idle_timeout=None,
+                    idle_timeout=timeout,
                     window=0,
                     item_type=Any,
                     result_type=result_type,

@@ -70,6 +70,7 @@ class ClientLink:
         "_liveness",
         "_loop",
         "_notices",
+        "_said_bye",
         "_session",
         "_settings",
         "_stream_credit",
@@ -107,6 +108,7 @@ class ClientLink:
         self._token = 0
         self._flushing = False
         self._blocked = False  # the socket took no more
+        self._said_bye = False  # the server knows nothing of this session any more
         self._goodbye: asyncio.Future[None] | None = None
         self._liveness = Liveness(settings.heartbeat, MISSES, _monotonic())
         self.socket = Socket(
@@ -182,7 +184,7 @@ class ClientLink:
 
     def _send(self) -> None:
         socket, outbox, turns = self.socket, self.outbox, self.turns
-        if socket.closed or self._blocked or self.phase is Phase.CONNECTING:
+        if socket.closed or self._blocked or self._said_bye or self.phase is Phase.CONNECTING:
             return
         while (message := outbox.peek()) is not None:
             nbytes = self._try(message)
@@ -377,5 +379,8 @@ class ClientLink:
                 await asyncio.wait({self._goodbye}, timeout=0.01)
             self.outbox.control(encode((BYE, "")))
             self._flush()
+            while self.outbox.pending and not self._goodbye.done() and _monotonic() < deadline:
+                await asyncio.wait({self._goodbye}, timeout=0.01)
+            self._said_bye = True
             await asyncio.wait({self._goodbye}, timeout=max(0.0, deadline - _monotonic()))
         self.end(Unavailable("this client was closed"))

@@ -27,6 +27,7 @@ from aiozpat.errors import (
     StatusCode,
     Unavailable,
     rpc_error,
+    text_of,
 )
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.calls import next_scan, scan
@@ -369,7 +370,8 @@ class Connection(ClientLink):
                     plain = call.decoder.plain  # else looked for as a method first
                     result = plain(record.result)
             except Exception as error:  # also what a type's own validation raises
-                self._settle_call(call, Internal(f"{call.method}: the result is not what was asked for: {error}"))
+                text = f"{call.method}: the result is not what was asked for: {text_of(error)}"
+                self._settle_call(call, Internal(text))
                 continue
             future = call.future
             if not future.done():
@@ -476,6 +478,7 @@ class Connection(ClientLink):
         if lost:
             self._notices.note("calls lost", f"{lost} in flight when {reason.message}", lost)
         self.calls.clear()
+        self.outbox.clear()  # this object, in a cycle with its socket, may stay for a while
 
 
 def _details(raw: msgspec.Raw) -> dict[str, Any]:

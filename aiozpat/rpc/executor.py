@@ -219,7 +219,7 @@ class Executor:
         if key <= 0:
             key = session.last_key = session.last_key - 1
         route = self._admitting.get(request.method)
-        if route is None or len(session.calls) >= self._max_calls_per_peer:
+        if route is None or (len(session.calls) >= self._max_calls_per_peer and not route.reserved):
             self._turn_away(session, key, request.method)
             return
         if key in session.calls:
@@ -345,6 +345,7 @@ class Executor:
             if not isinstance(error, asyncio.CancelledError):
                 raise
         finally:
+            job.args = ()  # asyncio keeps timers that were cancelled, and with them the handler's context
             gate = self.gate
             if route.gate is None and not self._watched and not gate.queue:
                 gate.running -= 1
@@ -391,6 +392,7 @@ class Executor:
             if not isinstance(error, (Exception, asyncio.CancelledError)):
                 raise
         finally:
+            job.args = ()  # as above
             if outbound is not None:
                 outbound.end()
             self._release(job)
@@ -459,7 +461,7 @@ class Executor:
             job.outbound.end()
         if not job.started:
             self._withdraw(job)
-        elif job.task is not None and not job.route.in_thread:
+        elif job.task is not None and not job.in_thread:
             job.task.cancel()
 
     def _withdraw(self, job: Job) -> None:
@@ -527,7 +529,7 @@ class Executor:
                 self._answers.refusal(job.session, job.key, StatusCode.UNAVAILABLE, reason)
             self.cancel(job)
             if task is not None:
-                if job.route.in_thread and job.started:
+                if job.in_thread:
                     self._notices.note("thread left running", f"{job.route.name}; the process ends when it returns")
                     task.cancel()
                 tasks.add(task)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiozpat.codec import ENCODE_ERRORS
-from aiozpat.errors import Internal, RpcError, StatusCode, Unimplemented
+from aiozpat.errors import Internal, RpcError, StatusCode, Unimplemented, text_of
 from aiozpat.protocol.records import ERROR, HEADER_LIMIT, REFUSED, encode
 
 _log = logging.getLogger("aiozpat.server")
@@ -31,7 +31,7 @@ def internal(method: str, error: BaseException, with_traceback: bool) -> RpcErro
         details["cause"] = {"code": int(error.code), "message": error.message}
     if with_traceback:
         details["traceback"] = "".join(traceback.format_exception(error))[-_TEXT_LIMIT:]
-    return Internal(f"{type(error).__name__}: {_text_of(error)}", details=details)
+    return Internal(f"{type(error).__name__}: {text_of(error)}", details=details)
 
 
 def unencodable(message: str, error: Exception) -> Internal:
@@ -43,13 +43,6 @@ def unencodable(message: str, error: Exception) -> Internal:
     """
     _log.error("%s", message, exc_info=error)
     return Internal(message)
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as second:  # an exception may come with a __str__ of its own
-        return f"(its text can't be had: {type(second).__name__})"
 
 
 def unimplemented(method: str, known: Iterable[str]) -> RpcError:
@@ -66,7 +59,7 @@ def unimplemented(method: str, known: Iterable[str]) -> RpcError:
 def error_record(key: int, error: RpcError) -> bytes:
     """The record that carries an error, or says that a call was refused; without details where these can't be sent."""
     tag = REFUSED if error.refused else ERROR
-    message = _text_of(error)[:_TEXT_LIMIT]
+    message = text_of(error)[:_TEXT_LIMIT]
     code = int(StatusCode.UNKNOWN)  # of an error class whose own is none
     try:
         code = int(error.code)

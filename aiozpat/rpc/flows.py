@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Raw, Values, extract, is_large, pack, pack_rich
-from aiozpat.errors import DeadlineExceeded, InvalidArgument, ProtocolError, ResourceExhausted, UsageError
+from aiozpat.errors import DeadlineExceeded, InvalidArgument, ProtocolError, ResourceExhausted, UsageError, text_of
 from aiozpat.protocol.flow import JOIN_BYTES, MAX_WINDOW, ReceiveFlow, SendFlow, credit_record
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import BUFFER_THRESHOLD, HEADER_LIMIT, Buffer, Item, array_length
@@ -56,7 +56,7 @@ class Outbound:
         wrong: The error for an item that can't be encoded, from what to say and what it was.
     """
 
-    __slots__ = ("_link", "_pack", "_turn", "_waiter", "_what", "_wrong", "flow")
+    __slots__ = ("_link", "_pack", "_stopped", "_turn", "_waiter", "_what", "_wrong", "flow")
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class Outbound:
         self.flow = flow
         self._what = what
         self._pack = pack if link.values is None else link.values.pack
+        self._stopped = False
         self._turn = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -80,12 +81,12 @@ class Outbound:
         return self.flow.room and turns.room and (not turns.waiting or self._turn)
 
     async def wait(self) -> None:
-        """Wait until an item may be made, or the call is over."""
+        """Wait until an item may be made, the call is over, or `stop` was called."""
         if self._waiter is not None:
             raise UsageError(f"{self._what}: another task sends on this stream already")
         turns = self._link.turns
         try:
-            while not self.ready and not self.flow.ended:
+            while not (self.ready or self._stopped or self.flow.ended):
                 if self.flow.room:
                     turns.enter(self)
                 else:
@@ -134,7 +135,8 @@ class Outbound:
             if flow.values is not values:  # it was sent at once, or made a record that waits
                 return self.ready
         if count < flow.most and nbytes < JOIN_BYTES:
-            return True
+            # Each seal begins a new first item, and others seal too: thousands of streams may come here at every one.
+            return count > 1 or self._link.turns.room
         self._link.outbox.seal()
         self._link.push()
         return self.ready
@@ -184,6 +186,11 @@ class Outbound:
         """Look again whether an item may be made."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def stop(self) -> None:
+        """No more items will be made: who waits to make one need not."""
+        self._stopped = True
+        self.wake()
 
     def end(self) -> None:
         """The call is over: nothing more is sent."""
@@ -358,10 +365,11 @@ class Inbound(Generic[T]):
         values, error = self._decoder.decode(record.values, buffers)
         self._records.append((deque(values), cost))
         if error is not None:
-            wrong = self._wrong(f"{self._what}: an item is not what was asked for: {error}")
+            wrong = self._wrong(f"{self._what}: an item is not what was asked for: {text_of(error)}")
+            on_wrong = self._on_wrong
             self.finish(wrong)
-            if self._on_wrong is not None:
-                self._on_wrong(wrong)
+            if on_wrong is not None:
+                on_wrong(wrong)
         self._wake()
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -369,6 +377,7 @@ class Inbound(Generic[T]):
         if not self._ended:
             self._ended = True
             self._error = error
+            self._on_wrong = None  # it refers to the call, which refers to this
             self._wake()
 
     def _wake(self) -> None:

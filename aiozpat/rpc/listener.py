@@ -147,7 +147,7 @@ class Listener:
                 else:  # an acknowledgement, which may leave with the answer
                     self._later()
         if outbox.nbytes - outbox.nbytes_apart > self._most_waiting:
-            self._drop(session, "does not read the errors that its calls get")
+            self._drop(session, "does not read what its calls get")
         if len(session.calls) > 1:
             self._later()  # behind the tasks just started, whose replies then leave together
 
@@ -270,6 +270,7 @@ class Listener:
         session.ending = True
         if self.executor is not None:
             self.executor.abandon(session, said_goodbye=said_goodbye)
+        session.outbox.clear()  # a handler that does not end yet keeps the session
         _log.debug("session ended: %s", session.label)
         self._wake()
 

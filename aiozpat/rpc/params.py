@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from aiozpat.codec import Decoder, Raw, Values, is_loose, loosened, refuse_extension, restored
-from aiozpat.errors import InvalidArgument, UsageError
+from aiozpat.errors import InvalidArgument, UsageError, text_of
 
 _astuple = msgspec.structs.astuple
 _POSITION = re.compile(r"\$\[(\d+)\]")
@@ -104,7 +104,7 @@ class Params:
 
         if isinstance(error, RecursionError):
             return InvalidArgument(f"{self._name}: params are nested too deep")
-        text = _POSITION.sub(name_of, str(error), count=1)
+        text = _POSITION.sub(name_of, text_of(error), count=1)
         if (length := _LENGTH.fullmatch(text)) is not None:  # of the params themselves
             wanted, given = int(length[1]), int(length[2])
             missing = ", ".join(self.names[given:wanted])

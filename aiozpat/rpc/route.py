@@ -30,7 +30,6 @@ class Route:
         "errors",
         "fast",
         "gate",
-        "in_thread",
         "items",
         "name",
         "replies",
@@ -51,7 +50,6 @@ class Route:
         self.fast = method.params.fast
         self.decode = method.params.decode
         self.decode_foreign = method.params.decode_foreign
-        self.in_thread = not method.is_async
         signature = method.signature
         self.replies = signature.replies
         self.sends = signature.stream_at is not None

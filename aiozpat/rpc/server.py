@@ -108,6 +108,7 @@ class Server:
         self._hurry: asyncio.Event | None = None
         self._closed = False
         self._serving = False
+        self._stop_asked = False
         self._ended = asyncio.Event()
         self._lifespans = Lifespans((), self._on_lifespan_end)
 
@@ -149,6 +150,8 @@ class Server:
             raise
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
+        if self._stop_asked:
+            self._stopping.set()
         self._hurry = asyncio.Event()
         self._executor = self._listener.executor
         return self
@@ -211,6 +214,7 @@ class Server:
 
     def stop(self) -> None:
         """Let `serve_forever` drain and return; may be called from any thread, and at any time."""
+        self._stop_asked = True
         if self._stopping is not None and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and so is the server
                 self._loop.call_soon_threadsafe(self._stopping.set)
@@ -256,11 +260,13 @@ class Server:
             executor.abort()
             try:
                 await listener.close()
-                await self._lifespans.close()
             finally:
-                self._ended.set()
-                if self._stopping is not None:
-                    self._stopping.set()  # it may have been another task that closed
+                try:
+                    await self._lifespans.close()
+                finally:
+                    self._ended.set()
+                    if self._stopping is not None:
+                        self._stopping.set()  # it may have been another task that closed
 
     async def _drained(self, executor: Executor, grace: float) -> None:
         """Wait for the running calls, as long as there is grace and no second signal."""

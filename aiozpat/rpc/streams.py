@@ -315,9 +315,10 @@ class Conversation(Stream[T], Generic[T, R]):
 
     async def end(self) -> None:
         """Say that no more items come; the handler's iteration ends after those sent. Ending twice is harmless."""
-        connection, _, _ = self._sending()
+        connection, outbound, _ = self._sending()
         if not self._ended and self._pending is not None:
             self._ended = True
+            outbound.stop()
             connection.end_items(self._pending)
 
     def _sending(self) -> tuple[Connection, Outbound, asyncio.Future[Any]]:

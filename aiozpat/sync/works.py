@@ -218,11 +218,13 @@ class Call(Work[Any]):
 
     def set_result(self, result: Any) -> None:
         """The call went well; as an `Answer`."""
+        self._begun = None  # it refers to this
         self._result = result
         self._runner.finish(self)
 
     def set_exception(self, exception: BaseException) -> None:
         """The call failed, or never ran; as an `Answer`."""
+        self._begun = None
         if isinstance(exception, NeverRan) and self._runner.over is None:
             # Not at once: whoever says so is in the middle of ending the connection.
             self._runner.loop.call_soon(super().start, self._runner)

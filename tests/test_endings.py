@@ -1,0 +1,291 @@
+"""What has ended holds nothing of what it was given, and ends others as it should."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import aiozpat
+from aiozpat import Client, Conversation, Limits, Server, errors
+from aiozpat.protocol.flow import SendFlow
+from aiozpat.protocol.outbox import Outbox
+from aiozpat.rpc import channel
+from tests.raw import GOAWAY, RawServer
+from tests.stress.census import census
+from tests.support import LOOPBACK, PATIENCE, Calc, until
+
+
+@dataclass
+class Given:
+    """A param that can be seen to be gone."""
+
+    number: int
+
+
+class WordlessError(Exception):
+    """An exception of a user's whose text can't be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@dataclass
+class Unwilling:
+    """A type that no value is good for."""
+
+    number: int
+
+    def __post_init__(self) -> None:
+        raise WordlessError
+
+
+@pytest.fixture
+def no_gc() -> Iterator[None]:
+    """Objects go when nothing refers to them, or not at all."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def _there(name: str) -> int:
+    """How many objects of a type of the library there are, those that only the collector would find among them."""
+    return sum(type(one).__name__ == name and type(one).__module__.startswith("aiozpat.") for one in gc.get_objects())
+
+
+def _service(seen: list[weakref.ref[Given]]) -> aiozpat.Service:
+    service = aiozpat.Service("s")
+
+    @service.method
+    async def refuse(given: Given) -> None:
+        raise errors.NotFound("there is none")
+
+    @service.method
+    async def patient(given: Given) -> int:
+        seen.append(weakref.ref(given))
+        async with asyncio.timeout(60):
+            await asyncio.sleep(0)
+        return given.number
+
+    @service.method
+    async def unwilling(value: Unwilling) -> None:
+        """Nothing comes here."""
+
+    @service.method
+    async def mirror(value: dict[str, int]) -> dict[str, int]:
+        return value
+
+    @service.method
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    @service.method
+    async def count() -> AsyncIterator[int]:
+        number = 0
+        while True:
+            yield (number := number + 1)
+
+    @service.method
+    async def total(numbers: AsyncIterator[int]) -> int:
+        return sum([number async for number in numbers])
+
+    @service.method
+    async def ignore(numbers: AsyncIterator[int]) -> None:
+        await asyncio.Event().wait()
+
+    return service
+
+
+@pytest.mark.usefixtures("no_gc")
+async def test_a_call_that_failed_holds_its_params_no_more() -> None:
+    async with Server(_service([]), bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        given = Given(1)
+        ref = weakref.ref(given)
+        with contextlib.suppress(errors.NotFound):
+            await client.call("s.refuse", given)
+        del given
+        await asyncio.sleep(0)  # the loop is done with what woke us
+        assert ref() is None
+
+
+@pytest.mark.usefixtures("no_gc")
+async def test_a_stream_that_was_left_holds_its_items_no_more() -> None:
+    async with Server(_service([]), bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.stream("s.count") as numbers:
+            assert await anext(numbers) == 1
+        del numbers
+        await until(lambda: not server.statistics().running)
+        assert _there("Inbound") == _there("Pending") == 0
+
+
+async def test_a_handlers_params_go_with_it_whatever_timers_it_had() -> None:
+    seen: list[weakref.ref[Given]] = []
+    async with Server(_service(seen), bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for number in range(5):
+            assert await client.call("s.patient", Given(number)) == number
+        gc.collect()
+        assert [ref() for ref in seen] == [None] * 5
+
+
+def test_what_waits_for_nobody_is_forgotten() -> None:
+    outbox, flow = Outbox(1000), SendFlow(2, 10)
+    outbox.add(1, b"call")
+    outbox.control(b"ack")
+    outbox.pong(1)
+    flow.values.append(b"item")
+    outbox.begin(flow)
+    outbox.clear()
+    assert (outbox.pending, outbox.nbytes, flow.values, outbox.peek()) == (False, 0, [], None)
+    outbox.drop(flow)  # its call ends a moment later
+
+
+async def test_an_exception_without_words_ends_its_call_and_no_other() -> None:
+    async with Server(_service([]), bind=LOOPBACK) as server, Client(server.endpoint, timeout=PATIENCE) as client:
+        with pytest.raises(errors.Internal, match="can't be had"):
+            await client.call("s.mirror", {"number": 1}, result_type=Unwilling)
+        results = await asyncio.gather(
+            client.call("s.unwilling", {"number": 1}),
+            *(client.call("s.add", number, 1) for number in range(20)),
+            return_exceptions=True,
+        )
+        assert isinstance(results[0], errors.InvalidArgument)
+        assert results[1:] == list(range(1, 21))
+
+
+async def _read(client: Client, seen: list[int]) -> None:
+    with contextlib.suppress(errors.Unavailable):
+        async with client.stream("s.count", window=8) as numbers:
+            async for number in numbers:
+                seen.append(number)  # noqa: PERF401 - so that it can be seen meanwhile
+
+
+async def test_a_client_that_leaves_with_streams_open_is_no_breach() -> None:
+    async with Server(_service([]), bind=LOOPBACK) as server:
+        for turn in range(1, 6):
+            seen: list[int] = []
+            async with Client(server.endpoint) as client, asyncio.TaskGroup() as group:
+                for _ in range(20):
+                    group.create_task(_read(client, seen))
+                while len(seen) < 200 * turn:
+                    await asyncio.sleep(0)
+                await client.close()
+        await until(lambda: not server.statistics().sessions)
+        assert not any(notice.startswith("reset") for notice in server.statistics().notices)
+
+
+async def test_a_stream_given_to_call_may_pause_as_long_as_the_call_may_last() -> None:
+    async def slowly() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.sleep(0.3)  # longer than the client's own timeout
+        yield 2
+
+    async with Server(_service([]), bind=LOOPBACK) as server, Client(server.endpoint) as first:
+        await first.ready()
+        async with Client(server.endpoint, timeout=0.1) as client:
+            assert await client.call("s.total", slowly(), timeout=PATIENCE) == 3
+            assert client.statistics().calls == 1
+
+
+async def test_who_waits_to_send_when_the_conversation_is_ended_is_told_at_once() -> None:
+    async with (
+        Server(_service([]), bind=LOOPBACK, limits=Limits(stream_window=1)) as server,
+        Client(server.endpoint) as client,
+        client.open("s.ignore") as talk,
+    ):
+        waiting = asyncio.create_task(_send(talk))
+        await until(lambda: bool(talk._in_line))
+        await talk.end()
+        with pytest.raises(errors.Closed, match="end"):
+            await asyncio.wait_for(waiting, PATIENCE)
+
+
+async def _send(talk: Conversation[Any, Any]) -> None:
+    while True:
+        await talk.send(2)
+
+
+async def test_interceptors_of_a_plain_function_end_with_its_deadline() -> None:
+    ended: list[str] = []
+
+    async def wait(call: aiozpat.Call, proceed: aiozpat.Proceed) -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(call.method)
+
+    service = aiozpat.Service("s")
+
+    @service.method
+    def plain() -> int:
+        return 1
+
+    async with Server(service, bind=LOOPBACK, interceptors=[wait]) as server, Client(server.endpoint) as client:
+        seconds = 0.05
+        while not ended:
+            with pytest.raises(errors.DeadlineExceeded):
+                await client.call("s.plain", timeout=seconds)
+            seconds *= 2
+        await until(lambda: not server.statistics().running)
+
+
+async def test_health_is_told_whatever_one_peer_has_in_flight(calc: Calc) -> None:
+    limits = Limits(max_calls_per_peer=1)
+    async with Server(calc.service, bind=LOOPBACK, limits=limits) as server, Client(server.endpoint) as client:
+        holding = asyncio.create_task(client.call("calc.hold", 1))
+        await until(lambda: calc.started == [1])
+        await client.call("aiozpat.health")
+        with pytest.raises(errors.ResourceExhausted):
+            await client.call("calc.add", 1, 2)
+        calc.gate.set()
+        assert await holding == 1
+
+
+async def test_a_cancelled_close_leaves_the_lifespans_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    state: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        state.append("open")
+        yield
+        state.append("left")
+
+    server = await Server(aiozpat.Service("s", lifespan=lifespan), bind=LOOPBACK).__aenter__()
+    listener = server._listener
+    assert listener is not None
+    close = listener.close
+
+    async def cancelled() -> None:
+        await close()
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(listener, "close", cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        await server.close()
+    assert state == ["open", "left"]
+
+
+async def test_a_server_told_to_stop_before_its_block_stops(calc: Calc) -> None:
+    server = Server(calc.service, bind=LOOPBACK)
+    server.stop()
+    async with server:
+        await asyncio.wait_for(server.serve_forever(), PATIENCE)
+
+
+async def test_sessions_that_a_server_turns_away_and_does_not_end_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"_PAUSE_LEAST": 0.001, "_PAUSE_MOST": 0.001, "_LEAVING_MOST": 2}.items():
+        monkeypatch.setattr(channel, name, value)
+    async with RawServer() as server, Client(server.endpoint) as client:
+        for number in range(1, 10):
+            while server.sessions < number:
+                await asyncio.sleep(0.001)
+            await server.send([GOAWAY, "go"])
+        assert len(client._pool.connections) <= 4
+        assert census(("Connection",))["Connection"] <= 4
