@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import random
 import socket
 import threading
 import time
@@ -18,7 +19,19 @@ import pytest
 import zmq
 
 import aiozpat
-from aiozpat import Dealer, Message, PeerUnreachable, Replier, Request, Requester, Router, TimedOut, errors
+from aiozpat import (
+    Dealer,
+    Message,
+    PeerUnreachable,
+    Replier,
+    Request,
+    Requester,
+    Router,
+    SocketOptions,
+    TimedOut,
+    errors,
+)
+from aiozpat.endpoints import serving as serving_module
 from aiozpat.transport import Frame, Socket
 from aiozpat.transport.context import open_contexts
 from tests.support import LOOPBACK, PATIENCE, in_thread, until
@@ -774,3 +787,98 @@ async def _server_in_thread(serve: Callable[[Callable[[str], None]], None]) -> s
 
     in_thread(lambda: serve(report))
     return await endpoint
+
+
+async def test_serve_drops_no_answer_to_a_peer_that_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_module, "REPLIES_WAITING", 3)
+    requests = 300
+    options = SocketOptions(send_queue_messages=1, receive_queue_messages=1, send_buffer_bytes=4096)
+    async with (
+        Router(bind=LOOPBACK, options=options) as router,
+        Dealer(connect=router.endpoint, options=options) as peer,
+    ):
+        running = asyncio.create_task(router.serve(bytes_of, max_concurrency=5))
+        sending = asyncio.create_task(peer.send_many([[str(number)] for number in range(requests)]))
+        got: set[bytes] = set()
+        while len(got) < requests:
+            got.add((await peer.recv(PATIENCE)).frames[0])
+            await asyncio.sleep(0.001)  # slower than it is answered
+        await sending
+        assert "reply dropped" not in router.statistics().notices
+    await running
+
+
+async def bytes_of(request: Request) -> list[bytes]:
+    return [request.frames[0], bytes(5000)]
+
+
+async def test_serve_waits_once_for_a_peer_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_module, "REPLIES_WAITING", 1)
+    monkeypatch.setattr(serving_module, "REPLY_SECONDS", 1.0)
+    options = SocketOptions(send_queue_messages=1, receive_queue_messages=1, send_buffer_bytes=4096)
+    async with Router(bind=LOOPBACK, options=options) as router, Dealer(connect=router.endpoint) as other:
+        running = asyncio.create_task(router.serve(bytes_of, max_concurrency=2))
+        context = zmq.Context()
+        silent: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+        silent.rcvhwm, silent.rcvbuf, silent.linger, silent.rcvtimeo = 1, 4096, 0, int(PATIENCE * 1000)
+        silent.connect(router.endpoint)
+        try:
+            for _ in range(100):
+                silent.send(b"silent")
+            await until(lambda: router.statistics().notices.get("reply dropped", 0) > 50)
+            await other.send("other")
+            assert (await other.recv(PATIENCE)).frames[0] == b"other"
+            while await asyncio.to_thread(silent.poll, 100):
+                silent.recv_multipart()
+            silent.send(b"again")
+            assert (await asyncio.to_thread(silent.recv_multipart))[0] == b"again"
+        finally:
+            silent.close()
+            context.term()
+    await running
+
+
+@pytest.mark.parametrize("kind", [Router, Replier, Dealer])
+async def test_the_loop_goes_on_between_large_messages(kind: type[Router | Replier | Dealer]) -> None:
+    count, size = 20, 256 * 1024
+    context = zmq.Context()
+    feeder = context.socket(zmq.DEALER)
+    feeder.linger = 0
+    try:
+        async with kind(bind=LOOPBACK) as end:
+            feeder.connect(end.endpoint)
+            for _ in range(count):
+                feeder.send(bytes(size))
+            time.sleep(0.1)  # noqa: ASYNC251 - so that most of them have arrived when the loop goes on
+            steps: list[int] = []
+            while sum(steps) < count:
+                before = end.statistics().received
+                await asyncio.sleep(0)
+                steps.append(end.statistics().received - before)
+        assert max(steps) <= 2
+    finally:
+        feeder.close()
+        context.term()
+
+
+async def test_a_bound_requester_gets_its_reply_behind_any_number_of_late_ones() -> None:
+    chance = random.Random(1)
+    options = SocketOptions(receive_queue_messages=1)
+    async with (
+        Requester(bind=LOOPBACK, options=options) as requester,
+        Replier(connect=requester.endpoint, options=options) as replier,
+    ):
+        running = asyncio.create_task(replier.serve(echo_of))
+        for number in range(300):
+            asking = asyncio.create_task(requester.request("given up"))
+            for _ in range(chance.randrange(8)):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait({asking})
+            if number % 3 == 0:
+                assert (await requester.request(str(number), timeout=PATIENCE)).text() == str(number)
+    await running
+
+
+async def echo_of(request: Request) -> bytes:
+    return request.body

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from aiozpat.endpoints.receiver import Receiver
+from aiozpat.endpoints.receiver import Receiver, is_much
 from aiozpat.endpoints.sender import Sender
 from aiozpat.message import Message
 from aiozpat.transport import Context, SocketKind, SocketOptions
@@ -48,12 +48,13 @@ class Dealer(Sender, Receiver[Message]):
     def _try(self, frames: Sequence[bytes]) -> bool:
         return super()._try([b"", *frames] if self._delimiter else frames)
 
-    def _on_readable(self) -> None:
+    def _on_readable(self) -> bool:
         frames = self._socket.receive() if self._socket is not None else None
         if frames is None or self._too_long(frames):
-            return
+            return frames is not None
         self._received += 1
         parts = [frame.bytes for frame in frames]
         if self._delimiter and len(parts) > 1 and not parts[0]:
             del parts[0]
         self._inbox.put(Message(tuple(parts)))
+        return is_much(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from threading import get_ident
 from typing import Generic, Self, TypeVar
 
@@ -14,6 +14,12 @@ from aiozpat.message import Message
 M = TypeVar("M")
 
 _BATCH = 128  # messages taken from ZeroMQ before the loop's other work gets its turn
+_MUCH = 64 * 1024  # bytes of one message, after which it does too
+
+
+def is_much(parts: Sequence[bytes]) -> bool:
+    """Whether to copy the message has kept the loop long enough for now."""
+    return sum(map(len, parts)) >= _MUCH
 
 
 class Receiver(Endpoint, Generic[M]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from aiozpat.endpoints.base import Endpoint
 from aiozpat.endpoints.inbox import Inbox
@@ -11,6 +12,10 @@ from aiozpat.endpoints.line import Line, within
 from aiozpat.errors import TimedOut
 from aiozpat.message import FrameLike, Message, to_frames
 from aiozpat.transport import Socket, SocketKind
+
+# Where a REQ's queue of replies is full, libzmq (4.3.5) takes the next reply for a breach of the protocol and cuts the
+# connection, with all that is on its way. Late replies fill it, of which there are no more than requests given up.
+_LATE_REPLIES = 10_000
 
 
 class Requester(Endpoint):
@@ -24,7 +29,7 @@ class Requester(Endpoint):
     their hands. There its requests bear a number, in a frame before the empty one (ZMQ_REQ_CORRELATE), which REP,
     `Replier` and `Router(framing="delimited")` give back, and a late reply is known by it. The price: requests that
     were given up stay in the queue to a peer that hangs, up to `SocketOptions.send_queue_messages` of them, and are
-    handled if it goes on.
+    handled if it goes on. There is room for 10,000 late replies, whatever `SocketOptions.receive_queue_messages` says.
 
     Args:
         bind: One endpoint or several to listen on.
@@ -40,6 +45,8 @@ class Requester(Endpoint):
     _kind = SocketKind.REQ
 
     def _prepare(self) -> None:
+        most = max(self._options.receive_queue_messages or 0, _LATE_REPLIES)
+        self._options = replace(self._options, receive_queue_messages=most)
         self._turn = asyncio.Lock()
         self._line = Line()
         self._inbox: Inbox[Message] = Inbox(1, _nothing, _nothing)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from aiozpat.endpoints.line import Line
-from aiozpat.endpoints.receiver import Receiver
+from aiozpat.endpoints.receiver import Receiver, is_much
 from aiozpat.endpoints.request import Request
 from aiozpat.endpoints.sender import YIELD
 from aiozpat.endpoints.serving import Handler, OnError, Serving
@@ -35,7 +35,9 @@ class Responder(Receiver[Request]):
         """Run a handler for each message, many at once, and send each answer as soon as it is there.
 
         It returns when the endpoint is closed. Cancelling it cancels the handlers. Past `max_concurrency` no more
-        messages are taken, and the senders feel it.
+        messages are taken, and the senders feel it. Answers wait for a peer whose queue is full as long as it takes
+        others, the first 100 of them without a handler's place; once it has taken none for 5 s, they are dropped and
+        counted, and so are further ones at once, until it reads.
 
         Args:
             handler: `async def`; gets the message, returns the answer: one frame, several, or `None` for no answer.
@@ -97,17 +99,19 @@ class Responder(Receiver[Request]):
         super()._on_close(reason)
         self._on_writable()
 
-    def _on_readable(self) -> None:
+    def _on_readable(self) -> bool:
         received = self._socket.receive_routed() if self._socket is not None else None
         if received is None:
-            return
+            return False
         identity, frames = received
         if self._too_long(frames):
-            return
+            return True
         self._received += 1
-        request = self._request(identity, [frame.bytes for frame in frames])
+        parts = [frame.bytes for frame in frames]
+        request = self._request(identity, parts)
         if request is not None:
             self._inbox.put(request)
+        return is_much(parts)
 
     def _request(self, identity: bytes, parts: list[bytes]) -> Request | None:
         raise NotImplementedError

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,8 +23,9 @@ _log = logging.getLogger("aiozpat.endpoints")
 Handler: TypeAlias = Callable[[Request], Awaitable[Payload | None]]
 OnError: TypeAlias = Callable[[Request, Exception], Payload | None]
 
-REPLY_SECONDS = 5.0  # for which a reply waits at a peer that does not read; then it is dropped and counted
-REPLIES_WAITING = 100  # for one such peer
+REPLY_SECONDS = 5.0  # for which replies wait at a peer that takes none; then they are dropped and counted
+REPLIES_WAITING = 100  # for one such peer, beside those that hold the places of handlers
+_MOST_STUCK = 65_536  # peers
 
 
 class Serving:
@@ -52,6 +55,8 @@ class Serving:
         self._slots = asyncio.Semaphore(max_concurrency)
         self._ending = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._taken_at: dict[bytes, float] = {}  # when a peer for which replies wait took the last one
+        self._stuck: set[bytes] = set()  # peers that were waited for in vain
 
     async def run(self) -> None:
         """Serve until the endpoint is closed; when this is cancelled, so are the handlers."""
@@ -80,12 +85,18 @@ class Serving:
             await asyncio.wait(self._tasks)
 
     async def _serve(self, request: Request) -> None:
+        holds_place = True
         try:
             answer = await self._handle(request)
-        finally:
-            self._slots.release()  # a peer that does not read its reply holds no place
-        if answer is not None and not (request.answered and request.expects_reply):
+            if answer is None or (request.answered and request.expects_reply):
+                return
+            if self._endpoint.waiting_for(request.identity) < REPLIES_WAITING:
+                self._slots.release()  # a peer that does not read its reply holds no place
+                holds_place = False
             await self._reply(request, answer)
+        finally:
+            if holds_place:
+                self._slots.release()
 
     async def _handle(self, request: Request) -> Sequence[bytes] | None:
         try:
@@ -117,14 +128,39 @@ class Serving:
         return [b""] if request.expects_reply else None
 
     async def _reply(self, request: Request, parts: Sequence[bytes]) -> None:
-        if self._endpoint.waiting_for(request.identity) >= REPLIES_WAITING:
-            self._notices.note("reply dropped", "a peer does not read its replies")
-            return
+        identity = request.identity
         try:
-            await request.reply(*parts, timeout=REPLY_SECONDS)
+            await self._send(request, parts)
+            self._stuck.discard(identity)
         except PeerUnreachable:
             self._notices.note("reply dropped", "its peer is gone")
+            self._stuck.discard(identity)
         except TimedOut:
-            self._notices.note("reply dropped", f"a peer had no room for it within {REPLY_SECONDS} s")
+            self._notices.note("reply dropped", f"a peer took none for {REPLY_SECONDS} s")
+            if len(self._stuck) < _MOST_STUCK:
+                self._stuck.add(identity)
         except Closed:
             self._notices.note("reply dropped", "the endpoint was closed before it was sent")
+
+    async def _send(self, request: Request, parts: Sequence[bytes]) -> None:
+        """Send a reply; it waits for room as long as its peer takes others.
+
+        Raises:
+            TimedOut: It has taken none for so long.
+        """
+        identity, taken_at = request.identity, self._taken_at
+        while True:
+            # Who was waited for in vain is not waited for again until it reads: others want the places.
+            timeout = 0.0 if identity in self._stuck else REPLY_SECONDS
+            try:
+                await request.reply(*parts, timeout=timeout)
+            except TimedOut:
+                if time.monotonic() - taken_at.get(identity, -math.inf) > timeout:
+                    taken_at.pop(identity, None)
+                    raise
+            else:
+                if self._endpoint.waiting_for(identity):
+                    taken_at[identity] = time.monotonic()
+                else:
+                    taken_at.pop(identity, None)
+                return

@@ -457,8 +457,9 @@ class Socket:
         """Do what EVENTS asks for, again and again if need be; whether more may be waiting."""
         for number in range(_BATCH):
             if number >= _ASKED and not (self._want_write or self._paused):
-                if not self._receive_blindly():
-                    return False
+                brought, much = self._receive_blindly()
+                if much or not brought:
+                    return brought
             else:
                 events = self._get(_EVENTS)
                 if self._want_write and events & _POLLOUT and not self._vague:
@@ -473,12 +474,12 @@ class Socket:
                 return False
         return True
 
-    def _receive_blindly(self) -> bool:
-        """Receive without a look at EVENTS; False if there was none: Again says as much as a look."""
+    def _receive_blindly(self) -> tuple[bool, bool]:
+        """Receive without a look at EVENTS: whether there was something, as Again says as well; whether much."""
         self._brings = True
-        self._on_readable()
+        much = bool(self._on_readable())
         brought, self._brings = self._brings, True
-        return brought
+        return brought, much
 
     def _is_about_to_wake(self) -> bool:
         """Whether the FD has a word that the loop has not heard yet: a look at EVENTS would take it away."""
