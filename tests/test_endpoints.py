@@ -647,6 +647,11 @@ async def test_what_is_sent_just_before_closing_arrives() -> None:
             assert len((await sink.recv(PATIENCE)).body) == 100_000
 
 
+async def test_a_linger_of_years_is_one_too() -> None:
+    async with Dealer(bind=LOOPBACK, linger=1e12):
+        pass
+
+
 async def test_closing_ends_iteration_and_wakes_who_waits() -> None:
     async with Dealer(bind=LOOPBACK) as dealer:
         receiving = asyncio.create_task(dealer.recv())

@@ -20,6 +20,7 @@ from aiozpat import (
     Request,
     Requester,
     Router,
+    SocketOptions,
     Subscriber,
     errors,
 )
@@ -150,6 +151,49 @@ async def test_it_ends_while_a_side_is_full(way: Pattern, monkeypatch: pytest.Mo
             with contextlib.suppress(errors.Closed, errors.TimedOut):
                 await asking
     assert not any(thread.name == "aiozpat-proxy" for thread in threading.enumerate())
+
+
+async def test_its_linger_holds_where_nobody_answers(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for room then, and its sockets are closed after their context has ended, when they take no options."""
+    monkeypatch.setattr("aiozpat.transport.forwarder._COUNT_SECONDS", 0.1)
+    options = SocketOptions(send_queue_messages=1)
+    nowhere = f"tcp://127.0.0.1:{port}"
+    async with (
+        Pusher(bind=LOOPBACK, linger=0) as pusher,
+        Proxy(
+            "pipeline", frontend_connect=pusher.endpoint, backend_connect=nowhere, options=options, linger=0
+        ) as proxy,
+    ):
+        with pytest.raises(errors.TimedOut):
+            while True:  # until it waits inside a send
+                await pusher.send_many([b"x"] * 50)
+                await proxy.statistics()
+        await proxy.close()
+        await until(lambda: not any(thread.name == "aiozpat-context-end" for thread in threading.enumerate()))
+
+
+async def test_what_waits_behind_a_full_side_is_delivered_within_linger() -> None:
+    few = SocketOptions(send_buffer_bytes=4096)  # in the kernel, whatever its ways
+    with zmq.Context() as context, context.socket(zmq.PULL) as silent:
+        silent.linger = 0
+        silent.rcvhwm = 1
+        silent.rcvbuf = 4096
+        async with (
+            Pusher(bind=LOOPBACK, prefetch=1, linger=0) as pusher,
+            Proxy(
+                "pipeline", frontend_connect=pusher.endpoint, backend_bind=LOOPBACK, linger=PATIENCE, options=few
+            ) as proxy,
+        ):
+            silent.connect(proxy.backend_endpoint)
+            with pytest.raises(errors.TimedOut):
+                await pusher.send_many([bytes(1000)] * 100_000, timeout=0.3)
+            closing = asyncio.create_task(proxy.close())
+            await until(lambda: any(thread.name == "aiozpat-context-end" for thread in threading.enumerate()))
+            received = 0
+            while not closing.done():
+                received += await asyncio.to_thread(silent.poll, 10) and len(silent.recv_multipart())
+            await closing
+            assert received > 900  # nearly all of the thousand that the proxy held
 
 
 async def test_its_end_comes_also_when_closing_is_cancelled() -> None:

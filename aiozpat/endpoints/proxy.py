@@ -127,7 +127,7 @@ class Proxy:
         if self._closed or self._forwarder is not None:
             raise UsageError(f"{self!r} was entered before; make a new one")
         self._loop = asyncio.get_running_loop()
-        forwarder = Forwarder(_KINDS[self._pattern], self._options)
+        forwarder = Forwarder(_KINDS[self._pattern], self._options, self._linger)
         try:
             self._frontend = forwarder.attach(forwarder.frontend, self._binds[0], self._connects[0])
             self._backend = forwarder.attach(forwarder.backend, self._binds[1], self._connects[1])

@@ -15,7 +15,7 @@ from aiozpat.errors import AiozpatError, Closed, TimedOut
 from aiozpat.transport import attach
 from aiozpat.transport.context import Context
 from aiozpat.transport.kinds import SUBSCRIPTION_BYTES, SocketKind
-from aiozpat.transport.options import SocketOptions
+from aiozpat.transport.options import SocketOptions, linger_milliseconds
 from aiozpat.transport.socket import Socket
 
 _STOP_SECONDS = 0.5  # for the proxy to hear of its end; it can't while it waits for room on a side that nobody reads
@@ -42,11 +42,14 @@ class Forwarder:
     Args:
         kinds: The socket types.
         options: Options of all sockets.
+        linger: Seconds for which messages on their way out are still delivered where the context must end first.
     """
 
-    def __init__(self, kinds: ProxyKinds, options: SocketOptions) -> None:
+    def __init__(self, kinds: ProxyKinds, options: SocketOptions, linger: float) -> None:
         self._context = Context()
         self._options = options
+        # From the start: once the context ends, sockets take no options any more, and libzmq's own linger is for ever.
+        self._settings = [*options.settings(), (int(zmq.LINGER), linger_milliseconds(linger))]
         self._linger = 0.0
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -72,7 +75,7 @@ class Forwarder:
         except zmq.ZMQError as error:
             raise AiozpatError(f"can't open a socket: {error.strerror}") from None
         self._opened.append(socket)
-        for number, value in self._options.settings():
+        for number, value in self._settings:
             socket.setsockopt(number, value)
         if kind == zmq.XSUB:
             socket.setsockopt(zmq.SNDHWM, _SUBSCRIPTIONS)
@@ -120,7 +123,7 @@ class Forwarder:
 
     def _close_sockets(self) -> None:
         for socket in self._opened:
-            socket.close(linger=round(self._linger * 1000))
+            socket.close(linger=linger_milliseconds(self._linger))
         self._opened.clear()
 
     def _on_end(self, problem: zmq.ZMQError | None) -> None:

@@ -100,5 +100,10 @@ class SocketOptions:
         return settings
 
 
+def linger_milliseconds(seconds: float) -> int:
+    """How libzmq takes a linger: 24 days at most, which is all that it can count to."""
+    return min(round(seconds * 1000), 2**31 - 1)
+
+
 def _milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))

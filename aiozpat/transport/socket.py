@@ -25,7 +25,7 @@ from aiozpat.transport import attach
 from aiozpat.transport.context import Context
 from aiozpat.transport.kinds import ALWAYS_WRITABLE, SUBSCRIPTION_BYTES, Buffer, Frame, SocketKind, whole
 from aiozpat.transport.monitor import Monitor, MonitorEvent
-from aiozpat.transport.options import SocketOptions
+from aiozpat.transport.options import SocketOptions, linger_milliseconds
 
 _BATCH = 64  # messages received before the loop's other work gets its turn
 _ASKED = 4  # of those; where so many stand in line, one vain try to receive costs less than to ask each time
@@ -543,5 +543,5 @@ class Socket:
             self._retry.cancel()
         if self._monitor is not None:
             self._monitor.close()
-        self._socket.close(linger=round(linger * 1000))
+        self._socket.close(linger=linger_milliseconds(linger))
         self._context.drop(linger)
