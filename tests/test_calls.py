@@ -11,6 +11,7 @@ import time
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -794,6 +795,13 @@ async def test_a_second_close_waits_for_the_first(calc: Calc) -> None:
         calc.gate.set()
         assert await running == 1
         await asyncio.gather(closing, again)
+
+
+async def test_an_address_is_free_when_its_server_has_closed(calc: Calc, tmp_path: Path) -> None:
+    async with Server(calc.service, bind=LOOPBACK):  # which keeps the context
+        for _ in range(50):
+            async with Server(calc.service, bind=f"ipc://{tmp_path}/socket"):
+                pass
 
 
 async def test_who_serves_for_ever_returns_when_another_task_closes(calc: Calc) -> None:

@@ -23,6 +23,7 @@ from aiozpat import (
     Dealer,
     Message,
     PeerUnreachable,
+    Pusher,
     Replier,
     Request,
     Requester,
@@ -645,6 +646,44 @@ async def test_what_is_sent_just_before_closing_arrives() -> None:
                 await source.send(bytes(100_000))
         for _ in range(200):
             assert len((await sink.recv(PATIENCE)).body) == 100_000
+
+
+@pytest.mark.parametrize("where", ["tcp", "tcp6", "ipc", "abstract", "inproc"])
+async def test_an_address_is_free_when_who_was_bound_there_has_closed(where: str, port: int, tmp_path: Path) -> None:
+    endpoint = {
+        "tcp": f"tcp://*:{port}",
+        "tcp6": f"tcp://[::1]:{port}",
+        "ipc": f"ipc://{tmp_path}/socket",
+        "abstract": f"ipc://@aiozpat-test-{port}",
+        "inproc": "inproc://here",
+    }[where]
+    async with aiozpat.Context() as context, Dealer(bind=LOOPBACK, context=context):  # which keeps the context
+        for _ in range(50):
+            async with Router(bind=endpoint, context=context):
+                pass
+
+
+async def test_an_address_that_somebody_else_takes_at_once_holds_up_nobody_for_long(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiozpat.transport.socket._FREED", 0.01)
+    monkeypatch.setattr("aiozpat.transport.socket.is_free", lambda endpoint: False)
+    async with asyncio.timeout(PATIENCE), Router(bind=f"tcp://127.0.0.1:{port}"):
+        pass
+
+
+async def test_what_lingers_is_delivered_while_the_address_is_free() -> None:
+    with zmq.Context() as context, context.socket(zmq.PULL) as puller:
+        puller.linger = 0
+        puller.rcvhwm = 1
+        async with Pusher(bind=LOOPBACK, linger=PATIENCE, prefetch=10_000) as pusher, Dealer(bind=LOOPBACK):
+            puller.connect(pusher.endpoint)
+            await pusher.send_many([bytes(1000)] * 10_000)
+            await pusher.close()
+            async with Pusher(bind=pusher.endpoint):
+                for _ in range(10_000):
+                    assert await asyncio.to_thread(puller.poll, int(PATIENCE * 1000))
+                    puller.recv()
 
 
 async def test_a_linger_of_years_is_one_too() -> None:

@@ -186,7 +186,7 @@ class Endpoint:
     async def close(self) -> None:
         """Close; what was sent is delivered for up to `linger` seconds more. Closing twice is harmless.
 
-        Whoever waits to receive or to send gets `Closed`.
+        Where it was bound, others may bind afterwards. Whoever waits to receive or to send gets `Closed`.
         """
         socket, context = self._socket, self._context
         if socket is None or context is None:
@@ -201,6 +201,7 @@ class Endpoint:
             self._on_close(f"{self!r} is closed")
             socket.detach(self._linger)
             await context.release()
+            await socket.freed()
         finally:
             self._ended.set()
 

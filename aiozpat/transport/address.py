@@ -77,11 +77,39 @@ def check_ipc_free(endpoint: str) -> None:
         return
     if not Path(name).is_socket():
         raise InvalidEndpoint(f"{endpoint!r}: there is a file of that name that is no socket")
+    try:
+        listening = _somebody_listens(name)
+    except OSError as error:
+        raise InvalidEndpoint(f"can't bind {endpoint!r}: {error}") from None
+    if listening:
+        raise AddressInUse(f"{endpoint} is in use: stop who listens there, or bind another path")
+
+
+def is_free(endpoint: str) -> bool:
+    """Whether one may bind again where a socket of ours was bound; the endpoint as libzmq names it."""
+    scheme, _, rest = endpoint.partition("://")
+    try:
+        if scheme == "tcp":
+            _bind_once(rest)
+            return True
+        # The path tells nothing: libzmq leaves it behind.
+        return scheme != "ipc" or not _somebody_listens("\0" + rest[1:] if rest.startswith("@") else rest)
+    except OSError as error:
+        return error.errno != errno.EADDRINUSE
+
+
+def _bind_once(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    family, *_, numbers = found[0]
+    with socket.socket(family) as probe:
+        # As libzmq does it: connections that still end are in nobody's way.
+        probe.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR), 1)
+        probe.bind(numbers)
+
+
+def _somebody_listens(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
-        try:
-            problem = probe.connect_ex(name)
-        except OSError as error:
-            raise InvalidEndpoint(f"can't bind {endpoint!r}: {error}") from None
-        if problem in (0, errno.EAGAIN):  # EAGAIN: so many wait to be accepted that one more would have to wait
-            raise AddressInUse(f"{endpoint} is in use: stop who listens there, or bind another path")
+        # EAGAIN: so many wait to be accepted that one more would have to wait.
+        return probe.connect_ex(path) in (0, errno.EAGAIN)

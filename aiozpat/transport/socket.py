@@ -22,6 +22,7 @@ import zmq.backend
 
 from aiozpat.errors import AiozpatError, PeerUnreachable, UsageError
 from aiozpat.transport import attach
+from aiozpat.transport.address import is_free
 from aiozpat.transport.context import Context
 from aiozpat.transport.kinds import ALWAYS_WRITABLE, SUBSCRIPTION_BYTES, Buffer, Frame, SocketKind, whole
 from aiozpat.transport.monitor import Monitor, MonitorEvent
@@ -31,6 +32,7 @@ _BATCH = 64  # messages received before the loop's other work gets its turn
 _ASKED = 4  # of those; where so many stand in line, one vain try to receive costs less than to ask each time
 _BATCH_BYTES = 512 * 1024  # copied out of libzmq before that; several large bodies at once cost page faults besides
 _DRAIN = 1000  # messages
+_FREED = 1.0  # seconds until an address that does not get free is left to libzmq, or to who has taken it
 _RETRY = 0.02  # seconds between tries to send to full peers, should the FD not tell
 _COPY_BELOW = 64 * 1024  # bytes; above, a frame is handed to libzmq without a copy
 
@@ -62,6 +64,7 @@ class Socket:
     """
 
     __slots__ = (
+        "_bound",
         "_brings",
         "_closed",
         "_context",
@@ -117,6 +120,7 @@ class Socket:
         self._brings = False  # whether the FD's last word was for a message
         self.overlong = 0  # messages of more than `max_frames` frames that `receive_many` has dropped
         self._endpoints: list[str] = []
+        self._bound: list[str] = []
         self._monitor: Monitor | None = None
         self._retry: asyncio.TimerHandle | None = None
         zmq_context = context.acquire()
@@ -188,6 +192,7 @@ class Socket:
         self.look()  # first: an attempt that fails may consume the FD's edge too
         bound = attach.bind(self._socket, endpoint, ipv6=self._options.ipv6)
         self._endpoints.append(bound)
+        self._bound.append(bound)
         return bound
 
     def connect(self, endpoint: str) -> None:
@@ -523,7 +528,7 @@ class Socket:
         return False
 
     async def close(self, linger: float) -> None:
-        """Close, and wait for the context's end if this was its last socket.
+        """Close, and wait for the context's end if this was its last socket, and until its addresses are free.
 
         Args:
             linger: Seconds for which libzmq goes on sending what was queued.
@@ -532,6 +537,7 @@ class Socket:
             return
         self.detach(linger)
         await self._context.settle()
+        await self.freed()
 
     def detach(self, linger: float) -> None:
         """Close without waiting for the context's end, which somebody who holds it takes care of."""
@@ -543,5 +549,15 @@ class Socket:
             self._retry.cancel()
         if self._monitor is not None:
             self._monitor.close()
+        for endpoint in self._bound:
+            if endpoint.startswith("inproc:"):  # free at once; elsewhere it would cut connections, and what lingers
+                self._socket.unbind(endpoint)
         self._socket.close(linger=linger_milliseconds(linger))
         self._context.drop(linger)
+
+    async def freed(self) -> None:
+        """Wait, once it is closed, until one may bind again where it was bound: libzmq closes in the background."""
+        end, pause = self._loop.time() + _FREED, 0.001
+        while not all(map(is_free, self._bound)) and self._loop.time() < end:
+            await asyncio.sleep(pause)
+            pause *= 2
