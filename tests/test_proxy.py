@@ -26,7 +26,7 @@ from aiozpat import (
 )
 from aiozpat.endpoints.proxy import Pattern
 from aiozpat.observability.statistics import ProxyStatistics
-from tests.support import LOOPBACK, PATIENCE, Process, until
+from tests.support import LOOPBACK, PATIENCE, Process, free_port, until
 
 
 async def shout(request: Request) -> bytes:
@@ -156,20 +156,16 @@ async def test_it_ends_while_a_side_is_full(way: Pattern, monkeypatch: pytest.Mo
 async def test_its_linger_holds_where_nobody_answers(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for room then, and its sockets are closed after their context has ended, when they take no options."""
     monkeypatch.setattr("aiozpat.transport.forwarder._COUNT_SECONDS", 0.1)
-    options = SocketOptions(send_queue_messages=1)
-    nowhere = f"tcp://127.0.0.1:{port}"
-    async with (
-        Pusher(bind=LOOPBACK, linger=0) as pusher,
-        Proxy(
-            "pipeline", frontend_connect=pusher.endpoint, backend_connect=nowhere, options=options, linger=0
-        ) as proxy,
-    ):
-        with pytest.raises(errors.TimedOut):
-            while True:  # until it waits inside a send
-                await pusher.send_many([b"x"] * 50)
-                await proxy.statistics()
-        await proxy.close()
-        await until(lambda: not any(thread.name == "aiozpat-context-end" for thread in threading.enumerate()))
+    one = SocketOptions(send_queue_messages=1)
+    front, nowhere = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{free_port()}"
+    async with Pusher(connect=front, linger=0) as pusher:
+        await pusher.send_many([b"x"] * 50)  # so that they come at once: a proxy that sees no room takes no message
+        async with Proxy("pipeline", frontend_bind=front, backend_connect=nowhere, options=one, linger=0) as proxy:
+            async with asyncio.timeout(PATIENCE):
+                with pytest.raises(errors.TimedOut):
+                    while True:  # until it waits inside a send
+                        await proxy.statistics()
+    await until(lambda: not any(thread.name == "aiozpat-context-end" for thread in threading.enumerate()))
 
 
 async def test_what_waits_behind_a_full_side_is_delivered_within_linger() -> None:
