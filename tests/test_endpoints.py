@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import random
 import socket
@@ -23,6 +24,7 @@ from aiozpat import (
     Dealer,
     Message,
     PeerUnreachable,
+    Proxy,
     Pusher,
     Replier,
     Request,
@@ -790,6 +792,53 @@ async def test_a_context_is_shared_for_inproc() -> None:
     ):
         await dealer.send("hello")
         assert (await router.recv(PATIENCE)).text() == "hello"
+
+
+async def test_a_context_that_cant_be_made_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for threads in (0, -1, True, 1.5, 2**31):
+        with pytest.raises(ValueError, match="io_threads is a whole number, 1 or more"):
+            aiozpat.Context(io_threads=threads)  # type: ignore[arg-type]  # the mistake
+
+    def none_left(io_threads: int) -> object:
+        raise zmq.ZMQError(errno.EMFILE)
+
+    monkeypatch.setattr("zmq.asyncio.Context", none_left)
+    with pytest.raises(errors.AiozpatError, match="can't make a ZeroMQ context: Too many open files"):
+        await Dealer(bind=LOOPBACK).__aenter__()
+    with pytest.raises(errors.AiozpatError, match="can't make a ZeroMQ context: Too many open files"):
+        await Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK).__aenter__()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "says"),
+    [
+        ("inproc://a\0b", "NUL"),
+        ("ipc:///tmp/a\0b", "NUL"),
+        ("inproc://\udc80", "surrogate"),
+        ("ipc:///tmp/\udc80", "surrogate"),
+        ("inproc://" + "n" * 246, "245 bytes"),
+        ("inproc://" + "é" * 123, "245 bytes"),
+    ],
+)
+def test_what_no_address_has_is_said(endpoint: str, says: str) -> None:
+    with pytest.raises(errors.InvalidEndpoint, match=says):
+        Router(bind=endpoint)
+    with pytest.raises(errors.InvalidEndpoint, match=says):
+        Dealer(connect=endpoint)
+
+
+async def test_the_longest_inproc_name_is_an_address() -> None:
+    endpoint = "inproc://" + "n" * 245
+    async with Router(bind=endpoint) as router, Dealer(connect=endpoint) as dealer:
+        assert router.endpoint == endpoint
+        await dealer.send("hello")
+        assert (await router.recv(PATIENCE)).text() == "hello"
+
+
+def test_wildcards_are_for_who_binds() -> None:
+    for endpoint in (LOOPBACK, "tcp://*:5555", "ipc://*"):
+        with pytest.raises(errors.InvalidEndpoint, match="is an address to bind"):
+            Dealer(connect=endpoint)
 
 
 def test_a_message_is_immutable_and_says_what_it_is() -> None:

@@ -13,6 +13,7 @@ from aiozpat.errors import AddressInUse, InvalidEndpoint
 _FORMS = (
     "tcp://127.0.0.1:5555, tcp://*:5555 (bind), tcp://127.0.0.1:* (bind, any free port), ipc:///path or inproc://name"
 )
+_INPROC_BYTES = 245  # of a name; libzmq binds longer ones too, but can't say any more where
 
 
 def endpoints_of(given: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -44,6 +45,8 @@ def check_connect(endpoint: str) -> str:
 def _check(endpoint: object, *, wildcard: bool) -> None:
     if not isinstance(endpoint, str):
         raise InvalidEndpoint(f"an endpoint is text such as {_FORMS}; got {type(endpoint).__name__}")
+    if "\0" in endpoint or any("\ud800" <= letter <= "\udfff" for letter in endpoint):
+        raise InvalidEndpoint(f"{endpoint!r} has a NUL character or a lone surrogate, which no address has")
     scheme, separator, rest = endpoint.partition("://")
     if not separator or scheme not in ("tcp", "ipc", "inproc"):
         raise InvalidEndpoint(f"{endpoint!r} does not begin with tcp://, ipc:// or inproc://; an endpoint is {_FORMS}")
@@ -51,6 +54,10 @@ def _check(endpoint: object, *, wildcard: bool) -> None:
         raise InvalidEndpoint(f"{endpoint!r} has no address after {scheme}://; an endpoint is {_FORMS}")
     if scheme == "tcp":
         _check_tcp(endpoint, rest, wildcard=wildcard)
+    elif scheme == "ipc" and rest == "*" and not wildcard:
+        raise InvalidEndpoint(f"{endpoint!r} is an address to bind; to connect, name the path")
+    elif scheme == "inproc" and len(rest.encode()) > _INPROC_BYTES:
+        raise InvalidEndpoint(f"{endpoint!r}: the name has {_INPROC_BYTES} bytes at most")
 
 
 def _check_tcp(endpoint: str, rest: str, *, wildcard: bool) -> None:

@@ -14,7 +14,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 import zmq
 import zmq.asyncio
 
-from aiozpat.errors import Closed, UsageError
+from aiozpat.errors import AiozpatError, Closed, UsageError
 
 _log = logging.getLogger("aiozpat.transport")
 _MAX_SOCKETS = 65_535  # libzmq's default of 1023 ends in EMFILE at 341 DEALERs with monitors
@@ -34,9 +34,14 @@ class Context:
 
     Args:
         io_threads: Threads that move bytes; one carries gigabytes a second.
+
+    Raises:
+        ValueError: `io_threads` is no whole number above 0.
     """
 
     def __init__(self, *, io_threads: int = 1) -> None:
+        if type(io_threads) is not int or not 0 < io_threads < 2**31:
+            raise ValueError(f"io_threads is a whole number, 1 or more; got {io_threads!r}")
         self._io_threads = io_threads
         # Weak: it is the key to this context in the table, and a loop that ended with endpoints open must go there.
         self._loop: ReferenceType[asyncio.AbstractEventLoop] | None = None
@@ -73,7 +78,13 @@ class Context:
         return context
 
     def acquire(self) -> zmq.asyncio.Context:
-        """Count one more user, and give it libzmq's context."""
+        """Count one more user, and give it libzmq's context.
+
+        Raises:
+            AiozpatError: The system has no file descriptors left for one.
+            Closed: It has ended.
+            UsageError: It belongs to another loop.
+        """
         loop = asyncio.get_running_loop()
         if self._ended:
             raise Closed("this Context has ended; make a new one")
@@ -147,7 +158,10 @@ def _finish(done: asyncio.Future[None]) -> None:
 
 def _new_zmq_context(io_threads: int) -> zmq.asyncio.Context:
     _seed_routing_ids()
-    context = zmq.asyncio.Context(io_threads=io_threads)
+    try:
+        context = zmq.asyncio.Context(io_threads=io_threads)
+    except zmq.ZMQError as error:
+        raise AiozpatError(f"can't make a ZeroMQ context: {error.strerror}") from None
     context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
     context.linger = 0  # a socket that nobody closed must not hang the interpreter's exit
     return context
