@@ -70,6 +70,29 @@ def test_who_is_told_of_the_expired_may_use_the_table() -> None:
         table.add(b"ann", b"1")  # type: ignore[arg-type]  # the mistake
 
 
+def test_every_name_that_expires_is_told_even_if_telling_fails() -> None:
+    clock, told = Clock(), list[str]()
+
+    def fail(name: str) -> None:
+        told.append(name)
+        if name in failing:
+            raise ValueError(name)
+
+    table = RoutingTable(expiry=1.0, on_expired=fail, clock=clock)
+    for failing in ({"a"}, {"a", "c"}):
+        for name in "abc":
+            table.add(name, name.encode())
+        clock.now += 1
+        with pytest.raises((ValueError, ExceptionGroup)) as caught:
+            table.expire()
+        assert told == ["a", "b", "c"]
+        problems = caught.value.exceptions if isinstance(caught.value, ExceptionGroup) else (caught.value,)
+        assert {str(problem) for problem in problems} == failing
+        assert isinstance(caught.value, ExceptionGroup) == (len(failing) > 1)
+        assert len(table) == 0
+        told.clear()
+
+
 def test_it_is_bounded() -> None:
     clock = Clock()
     table = RoutingTable(expiry=10.0, limit=2, clock=clock)

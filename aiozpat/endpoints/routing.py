@@ -31,7 +31,8 @@ class RoutingTable:
             peers that only listen.
         limit: Entries at most.
         on_expired: Called with each name that is forgotten so, for what is kept beside the table. Any method may find
-            that it is time.
+            that it is time. What it raises comes out of that method once it was called for all the others; an
+            `ExceptionGroup` if it raised several times.
         clock: What gives the time in seconds; only tests need another.
 
     Raises:
@@ -124,7 +125,11 @@ class RoutingTable:
         del self._names[self._entries.pop(name).identity]
 
     def expire(self) -> None:
-        """Forget who was silent for too long; all other methods do so too."""
+        """Forget who was silent for too long; all other methods do so too.
+
+        Raises:
+            Exception: What `on_expired` raised, in an `ExceptionGroup` if that was more than one; every name was told.
+        """
         last = self._clock() - self._expiry
         gone: list[str] = []
         while self._entries:
@@ -134,5 +139,18 @@ class RoutingTable:
             self._forget(name)
             gone.append(name)
         if self._on_expired is not None:
-            for name in gone:
-                self._on_expired(name)
+            _tell(self._on_expired, gone)
+
+
+def _tell(on_expired: Callable[[str], object], names: list[str]) -> None:
+    """Call for each name: those that come after one that fails would else be forgotten without a word."""
+    problems: list[Exception] = []
+    for name in names:
+        try:
+            on_expired(name)
+        except Exception as problem:  # raised below
+            problems.append(problem)
+    if len(problems) > 1:
+        raise ExceptionGroup("on_expired failed", problems)
+    if problems:
+        raise problems[0]
