@@ -31,6 +31,7 @@ from aiozpat import (
     Requester,
     Router,
     SocketOptions,
+    Subscriber,
     TimedOut,
     errors,
 )
@@ -751,6 +752,21 @@ async def test_misuse_is_told_what_to_do(port: int) -> None:
             await asyncio.to_thread(asyncio.run, elsewhere())
     with pytest.raises(errors.UsageError, match="entered before"):
         await router.__aenter__()
+
+
+async def test_who_has_no_loop_is_told_where_to_do_it() -> None:
+    async with Dealer(bind=LOOPBACK) as dealer, Subscriber(bind=LOOPBACK, topics=["a"]) as subscriber:
+        uses: list[tuple[Callable[[str], object], str]] = [
+            (dealer.bind, LOOPBACK),
+            (dealer.connect, dealer.endpoint),
+            (subscriber.subscribe, "b"),
+            (subscriber.unsubscribe, "a"),
+        ]
+        for use, argument in uses:
+            with pytest.raises(errors.UsageError, match="none runs in this thread; use it there"):
+                await asyncio.to_thread(use, argument)
+        assert len(dealer.endpoints) == 1
+        assert subscriber.topics == {b"a"}
 
 
 @pytest.mark.parametrize(

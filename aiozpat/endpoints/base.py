@@ -212,7 +212,14 @@ class Endpoint:
             raise Closed(f"{self!r} is closed")
         if socket is None:
             raise UsageError(f"{self!r} is used inside `async with`")
-        if asyncio.get_running_loop() is not self._loop:
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            raise UsageError(
+                f"{self!r} belongs to an event loop, and none runs in this thread; use it there, as by "
+                "loop.call_soon_threadsafe()"
+            ) from None
+        if running is not self._loop:
             raise UsageError(f"{self!r} belongs to another event loop; make one for each loop")
         return socket
 
