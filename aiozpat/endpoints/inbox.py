@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
 
@@ -35,7 +35,7 @@ class Inbox(Generic[M]):
         self._pause = pause
         self._resume = resume
         self._messages: deque[M] = deque()
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # who gives up leaves at no cost
         self._paused = False
         self._woken = 0  # receivers that have been told, and have not run yet
         self._credit = 0  # messages that may be taken without a turn for the loop's other tasks
@@ -76,7 +76,7 @@ class Inbox(Generic[M]):
 
     def _wake_one(self) -> None:
         while self._waiters:
-            waiter = self._waiters.popleft()
+            waiter, _ = self._waiters.popitem(last=False)
             if not waiter.done():
                 waiter.set_result(None)
                 self._woken += 1
@@ -139,7 +139,7 @@ class Inbox(Generic[M]):
             if self._closed is not None:
                 raise Closed(self._closed)
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
+            self._waiters[waiter] = None
             try:
                 await waiter
                 self._woken -= 1
@@ -147,8 +147,8 @@ class Inbox(Generic[M]):
                 if waiter.done() and not waiter.cancelled():
                     self._woken -= 1
                     self._wake_one()  # the wake-up was meant for whoever takes the message
-                elif waiter in self._waiters:
-                    self._waiters.remove(waiter)
+                else:
+                    self._waiters.pop(waiter, None)
                 raise
 
     def _after_taking(self, taken: R) -> R:

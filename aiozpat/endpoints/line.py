@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 from aiozpat.errors import TimedOut
@@ -33,15 +33,17 @@ class Line:
     __slots__ = ("waiters",)
 
     def __init__(self) -> None:
-        self.waiters: deque[asyncio.Future[None]] = deque()
+        # Each under its first future: who gives up in the middle of a long line leaves it at no cost.
+        self.waiters: OrderedDict[asyncio.Future[None], asyncio.Future[None]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.waiters)
 
     def wake(self) -> None:
         """There may be room: the first in line may try."""
-        if self.waiters and not self.waiters[0].done():
-            self.waiters[0].set_result(None)
+        first = next(iter(self.waiters.values()), None)
+        if first is not None and not first.done():
+            first.set_result(None)
 
     async def send(self, attempt: Callable[[], bool], timeout: float | None) -> None:
         """Try at once if nobody stands in line, and `wait` otherwise; arguments and errors as there."""
@@ -69,14 +71,14 @@ class Line:
 
     async def _wait(self, attempt: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-        self.waiters.append(waiter)
+        place: asyncio.Future[None] = loop.create_future()
+        waiter = self.waiters[place] = place
         try:
             while True:
                 await waiter
                 if attempt():
                     return
-                waiter = self.waiters[0] = loop.create_future()
+                waiter = self.waiters[place] = loop.create_future()
         finally:
-            self.waiters.remove(waiter)
+            del self.waiters[place]
             self.wake()
