@@ -788,6 +788,20 @@ def test_options_are_of_their_kind(wrong: dict[str, Any]) -> None:
         aiozpat.SocketOptions(**wrong)
 
 
+async def test_the_smallest_limit_for_messages_lets_connections_come_about() -> None:
+    """libzmq's limit holds for the handshake too, and a peer's identity is a part of that."""
+    with pytest.raises(ValueError, match="max_message_bytes is at least 600, which the handshake"):
+        aiozpat.SocketOptions(max_message_bytes=599)
+    options = aiozpat.SocketOptions(max_message_bytes=600)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as plain:
+        plain.linger = 0
+        plain.identity = b"i" * 255
+        async with Router(bind=LOOPBACK, options=options) as router:
+            plain.connect(router.endpoint)
+            plain.send(b"x" * 600)
+            assert (await router.recv(PATIENCE)).body == b"x" * 600
+
+
 async def test_bind_and_connect_may_be_mixed_and_repeated() -> None:
     async with Router(bind=[LOOPBACK, LOOPBACK]) as router:
         router.bind(LOOPBACK)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 import zmq
 
 MIB = 1024 * 1024
+_LEAST_MESSAGE_BYTES = 600  # libzmq measures the handshake too; CURVE's, with a long identity, has up to 547
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +19,9 @@ class SocketOptions:
             message is a batch of calls.
         receive_queue_messages: The same for receiving. At level 1 as many again, up to 1000 in all, are held ready to
             be taken.
-        max_message_bytes: The largest frame sent or accepted. A peer that sends a larger one is disconnected; and where
-            this end has connected to it, libzmq does not connect again.
+        max_message_bytes: The largest frame sent or accepted, 600 or more: with less, no connection might come about.
+            A peer that sends a larger one is disconnected; and where this end has connected to it, libzmq does not
+            connect again.
         reconnect_seconds: Pause before the first try to connect again.
         reconnect_max_seconds: The longest pause between tries; they back off exponentially.
         connect_timeout_seconds: Time for a TCP connection to come about.
@@ -33,7 +35,7 @@ class SocketOptions:
         receive_buffer_bytes: The kernel's receive buffer; `None` leaves it to the system.
 
     Raises:
-        ValueError: A value is of the wrong kind or sign, or not finite.
+        ValueError: A value is of the wrong kind or sign, not finite, or too small to connect with.
     """
 
     send_queue_messages: int | None = None
@@ -66,6 +68,11 @@ class SocketOptions:
             if not fits or not 0 < value <= most:
                 kind = "number" if seconds else "whole number"
                 raise ValueError(f"SocketOptions.{field.name} is a {kind} above 0, up to {most:.0f}; got {value!r}")
+        if self.max_message_bytes < _LEAST_MESSAGE_BYTES:
+            raise ValueError(
+                f"SocketOptions.max_message_bytes is at least {_LEAST_MESSAGE_BYTES}, which the handshake "
+                f"of a connection may take; got {self.max_message_bytes}"
+            )
         if self.reconnect_max_seconds < self.reconnect_seconds:
             raise ValueError("SocketOptions.reconnect_max_seconds is at least reconnect_seconds")
 
