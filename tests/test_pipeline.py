@@ -17,8 +17,6 @@ import zmq.asyncio
 
 import aiozpat
 from aiozpat import Pair, Puller, Pusher, SocketOptions, TimedOut, errors
-from aiozpat.endpoints.inbox import Inbox
-from aiozpat.endpoints.line import Line
 from tests.support import LOOPBACK, PATIENCE, Process, in_thread, until
 
 Start = Callable[..., Process]
@@ -221,30 +219,6 @@ async def test_receivers_on_one_endpoint_share_what_comes() -> None:
         assert min(by.values()) > total // 80
         await puller.close()
         await asyncio.gather(*receivers)
-
-
-@pytest.mark.parametrize("queue", ["senders", "receivers"])
-async def test_a_crowd_that_gives_up_costs_no_more_from_its_end_than_from_its_front(queue: str) -> None:
-    line = Line()
-    inbox: Inbox[bytes] = Inbox(1, lambda: None, lambda: None)
-
-    async def wait() -> None:
-        await (line.wait(lambda: False, None) if queue == "senders" else inbox.take(None))
-
-    async def cost(*, from_the_end: bool) -> float:
-        crowd = [asyncio.create_task(wait()) for _ in range(5000)]
-        for _ in range(3):
-            await asyncio.sleep(0)  # until all wait
-        if queue == "senders":
-            assert len(line) == len(crowd)
-        began = time.thread_time()
-        for task in crowd[::-1] if from_the_end else crowd:
-            task.cancel()
-        await asyncio.gather(*crowd, return_exceptions=True)
-        assert not len(line)
-        return time.thread_time() - began
-
-    assert min([await cost(from_the_end=True) for _ in range(2)]) < 3 * await cost(from_the_end=False)
 
 
 async def test_large_messages_leave_the_loop_its_turns() -> None:
