@@ -4,7 +4,6 @@ from aiozpat.codec.foreign import JSON, Codec, ForeignDecoder, ForeignItemDecode
 from aiozpat.codec.hooks import check, restored, schema
 from aiozpat.codec.msgpack import (
     BUFFER_TYPES,
-    DECODE_ERRORS,
     ENCODE_ERRORS,
     MIXED_LIMIT,
     Decoder,
@@ -21,7 +20,6 @@ from aiozpat.codec.msgpack import (
 
 __all__ = [
     "BUFFER_TYPES",
-    "DECODE_ERRORS",
     "ENCODE_ERRORS",
     "JSON",
     "MIXED_LIMIT",

@@ -18,7 +18,6 @@ from aiozpat.errors import InvalidArgument
 from aiozpat.protocol.records import BUFFER_EXT, BUFFER_THRESHOLD, Buffer
 
 ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError, BufferError)
-DECODE_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 BUFFER_TYPES = frozenset((bytes, bytearray, memoryview))
 MIXED_LIMIT = 256 * 1024  # bytes of a value beside its buffers: decoded without types it can be 72 times as large

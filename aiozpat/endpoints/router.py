@@ -37,7 +37,8 @@ class Responder(Receiver[Request]):
         It returns when the endpoint is closed. Cancelling it cancels the handlers. Past `max_concurrency` no more
         messages are taken, and the senders feel it. Answers wait for a peer whose queue is full as long as it takes
         others, the first 100 of them without a handler's place; once it has taken none for 5 s, they are dropped and
-        counted, and so are further ones at once, until it reads.
+        counted, and so are further ones at once, until it reads. (Who reads slowly on purpose can so hold all places:
+        for strangers there is `Server`, whose limits are by peer.)
 
         Args:
             handler: `async def`; gets the message, returns the answer: one frame, several, or `None` for no answer.

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+LONGEST = 86_400.0  # seconds; event loops take no infinite ones
 _ENDLESS = 1e9  # seconds; no integer on the wire is too small for less
 _MOST = 2**53 - 1  # what a number of any language holds; some of them travel
 

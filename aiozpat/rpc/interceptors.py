@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from aiozpat.errors import DeadlineExceeded
+from aiozpat.rpc.checks import LONGEST
 from aiozpat.rpc.current import Call
 from aiozpat.rpc.requests import as_dict
 
@@ -17,8 +18,6 @@ C = TypeVar("C")
 Interceptor = TypeVar("Interceptor")
 
 Proceed: TypeAlias = Callable[[], Awaitable[Any]]
-
-_LONGEST = 86_400.0  # seconds; event loops take no infinite ones
 
 
 class ClientCall:
@@ -94,7 +93,7 @@ async def run_within(
         DeadlineExceeded: The time was over while an interceptor did something else.
     """
     loop = asyncio.get_running_loop()
-    until = loop.time() + min(_LONGEST, deadline - time.monotonic())
+    until = loop.time() + min(LONGEST, deadline - time.monotonic())
     under_way = 0
     limit = asyncio.timeout_at(until)
 

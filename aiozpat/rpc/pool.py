@@ -11,6 +11,7 @@ from weakref import WeakSet
 from aiozpat.errors import Closed, DeadlineExceeded, ResourceExhausted, RpcError, Unavailable, Unimplemented
 from aiozpat.observability.notices import Notices
 from aiozpat.rpc.channel import Channel, ChannelSettings
+from aiozpat.rpc.checks import LONGEST
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.pending import NeverRan
 from aiozpat.rpc.states import ClientState, StateChanges
@@ -18,7 +19,6 @@ from aiozpat.transport import Context
 
 _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
-_LONGEST = 86_400.0  # seconds; event loops take no infinite ones
 _GOODBYE = 1.0  # seconds for a server to answer our goodbye
 
 
@@ -170,7 +170,7 @@ class Pool:
                 raise ResourceExhausted(f"{self.waiting} calls wait for a connection to {self._label}")
             self.waiting += 1
             try:
-                async with asyncio.timeout(min(max(0.0, deadline - _monotonic()), _LONGEST)):
+                async with asyncio.timeout(min(max(0.0, deadline - _monotonic()), LONGEST)):
                     await self._changed.wait()
             except TimeoutError:
                 raise DeadlineExceeded(f"no connection in time: {self._reason().message}") from None

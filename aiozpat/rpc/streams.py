@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
 from aiozpat.errors import Closed, DeadlineExceeded, RpcError, UsageError
 from aiozpat.protocol.records import Opening
+from aiozpat.rpc.checks import LONGEST
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
 from aiozpat.rpc.flows import DecodesItems, Outbound, pump
@@ -28,7 +29,6 @@ R = TypeVar("R")
 
 _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
-_LONGEST = 86_400.0  # seconds; event loops take no infinite ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +177,7 @@ class Stream(Generic[T]):
 
         self._around = asyncio.ensure_future(chain(opened.interceptors, seen, last)())
         either: set[asyncio.Future[Any]] = {sent, self._around}
-        left = min(self._deadline - _monotonic(), opened.idle, _LONGEST)
+        left = min(self._deadline - _monotonic(), opened.idle, LONGEST)
         try:
             done, _ = await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if not done and holder:
