@@ -12,6 +12,7 @@ from aiozpat import errors
 from tests.stress.caller import Caller
 from tests.stress.data import checksum, is_payload, payload, size_of
 from tests.stress.service import Rich
+from tests.stress.watch import QUICK
 
 MOST = 2 * 1024 * 1024  # bytes of a payload
 _IN_FLIGHT = 24 * 1024 * 1024  # bytes of a burst
@@ -178,7 +179,7 @@ async def quick(caller: Caller) -> None:
     random_of = caller.random
     most = random_of.choice([64, 64, 70_000, 300_000])
     if random_of.random() < 0.6:
-        with caller.watch.quick("a lone call", 0.7):
+        with caller.watch.quick("a lone call", QUICK):
             await one(caller, 8, method=random_of.choice(_QUICK), most=most, idempotent=True)
     else:
         count = random_of.choice([2, 2, 3, 5, 8, 17])
@@ -186,5 +187,5 @@ async def quick(caller: Caller) -> None:
             one(caller.twin(), 8, method=random_of.choice(_QUICK), most=min(most, 70_000), idempotent=True)
             for _ in range(count)
         )
-        with caller.watch.quick(f"{count} calls", 0.7):
+        with caller.watch.quick(f"{count} calls", QUICK):
             await asyncio.gather(*calls)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+QUICK = 0.9  # seconds for what nothing holds up: a busy machine needs so long, a lost word costs seconds
 _BEAT = 0.05  # seconds
 _STALL = 0.2  # seconds without a beat: the loop stood still, or the machine
 _GRACE = 2.0  # seconds beyond its limit until an operation is overdue

@@ -12,9 +12,8 @@ from tests.stress.lanes import letter
 from tests.stress.lanes.letter import Letter
 from tests.stress.lanes.plan import LanePlan
 from tests.stress.lanes.source import cancelled
-from tests.stress.watch import Watch
+from tests.stress.watch import QUICK, Watch
 
-_QUICK = 0.25  # seconds for an answer when nothing else is asked
 _LONG = 30.0  # seconds for any answer
 _EARLY = 0.005  # seconds; timers come so much too early
 _clock = time.monotonic
@@ -43,7 +42,7 @@ class Asker:
 
     async def lone(self) -> None:
         """Ask something that is to be answered at once."""
-        with self._watch.quick(f"a lone request by {self._plan.kind}", _QUICK):
+        with self._watch.quick(f"a lone request by {self._plan.kind}", QUICK):
             await self._ask(_LONG, self._new())
 
     def _new(self) -> tuple[int, list[bytes]]:

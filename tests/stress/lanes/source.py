@@ -13,9 +13,7 @@ from tests.stress.lanes import letter
 from tests.stress.lanes.letter import Letter
 from tests.stress.lanes.plan import LanePlan
 from tests.stress.messages import Tally
-from tests.stress.watch import Watch
-
-_QUICK = 0.25  # seconds for a message when nothing else is on its way
+from tests.stress.watch import QUICK, Watch
 
 
 class Sends(Protocol):
@@ -168,7 +166,7 @@ class Sink:
         self.taken.setdefault(source, Tally()).add(number)
         self._watch.tally["messages"] += 1
         if stamp:
-            self._watch.lasted(f"a lone message by {self._plan.kind}", stamp * 1e-9, _QUICK)
+            self._watch.lasted(f"a lone message by {self._plan.kind}", stamp * 1e-9, QUICK)
 
     async def _one(self, timeout: float | None = None) -> None:
         self._take(await self._end.recv(timeout))
