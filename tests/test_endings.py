@@ -167,24 +167,27 @@ async def _read(client: Client, seen: list[int]) -> None:
                 seen.append(number)  # noqa: PERF401 - so that it can be seen meanwhile
 
 
+async def _leave_with_streams_open(server: Server) -> None:
+    seen: list[int] = []
+    async with Client(server.endpoint) as client, asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(_read(client, seen))
+        await until(lambda: len(seen) > 200)
+        await client.close()
+    await until(lambda: not server.statistics().sessions)
+
+
 async def test_a_client_that_leaves_with_streams_open_is_no_breach() -> None:
     async with Server(_service([]), bind=LOOPBACK) as server:
-        for turn in range(1, 6):
-            seen: list[int] = []
-            async with Client(server.endpoint) as client, asyncio.TaskGroup() as group:
-                for _ in range(20):
-                    group.create_task(_read(client, seen))
-                while len(seen) < 200 * turn:
-                    await asyncio.sleep(0)
-                await client.close()
-        await until(lambda: not server.statistics().sessions)
+        for _ in range(5):
+            await _leave_with_streams_open(server)
         assert not any(notice.startswith("reset") for notice in server.statistics().notices)
 
 
 async def test_a_stream_given_to_call_may_pause_as_long_as_the_call_may_last() -> None:
     async def slowly() -> AsyncIterator[int]:
         yield 1
-        await asyncio.sleep(0.3)  # longer than the client's own timeout
+        await asyncio.sleep(0.3)  # simulated work, longer than the client's own timeout
         yield 2
 
     async with Server(_service([]), bind=LOOPBACK) as server, Client(server.endpoint) as first:
@@ -279,13 +282,16 @@ async def test_a_server_told_to_stop_before_its_block_stops(calc: Calc) -> None:
         await asyncio.wait_for(server.serve_forever(), PATIENCE)
 
 
+async def _turn_away(server: RawServer, number: int) -> None:
+    await until(lambda: server.sessions >= number)
+    await server.send([GOAWAY, "go"])
+
+
 async def test_sessions_that_a_server_turns_away_and_does_not_end_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"_PAUSE_LEAST": 0.001, "_PAUSE_MOST": 0.001, "_LEAVING_MOST": 2}.items():
         monkeypatch.setattr(channel, name, value)
     async with RawServer() as server, Client(server.endpoint) as client:
         for number in range(1, 10):
-            while server.sessions < number:
-                await asyncio.sleep(0.001)
-            await server.send([GOAWAY, "go"])
+            await _turn_away(server, number)
         assert len(client._pool.connections) <= 4
         assert census(("Connection",))["Connection"] <= 4

@@ -30,11 +30,10 @@ def _lane(kind: str = "push") -> LanePlan:
 
 
 class Given:
-    """An end that gives these messages, then is closed; what it is given it takes or refuses."""
+    """An end that gives these messages, then is closed."""
 
-    def __init__(self, messages: Sequence[list[bytes]] = (), error: BaseException | None = None) -> None:
+    def __init__(self, messages: Sequence[list[bytes]]) -> None:
         self._messages = [Message(tuple(frames)) for frames in messages]
-        self._error = error
 
     async def recv(self, timeout: float | None = None) -> Message:
         if not self._messages:

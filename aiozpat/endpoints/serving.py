@@ -128,39 +128,32 @@ class Serving:
         return [b""] if request.expects_reply else None
 
     async def _reply(self, request: Request, parts: Sequence[bytes]) -> None:
+        """Send a reply; it waits for room as long as its peer takes others."""
         identity = request.identity
-        try:
-            await self._send(request, parts)
-            self._stuck.discard(identity)
-        except PeerUnreachable:
-            self._notices.note("reply dropped", "its peer is gone")
-            self._stuck.discard(identity)
-        except TimedOut:
-            self._notices.note("reply dropped", f"a peer took none for {REPLY_SECONDS} s")
-            if len(self._stuck) < _MOST_STUCK:
-                self._stuck.add(identity)
-        except Closed:
-            self._notices.note("reply dropped", "the endpoint was closed before it was sent")
-
-    async def _send(self, request: Request, parts: Sequence[bytes]) -> None:
-        """Send a reply; it waits for room as long as its peer takes others.
-
-        Raises:
-            TimedOut: It has taken none for so long.
-        """
-        identity, taken_at = request.identity, self._taken_at
         while True:
             # Who was waited for in vain is not waited for again until it reads: others want the places.
             timeout = 0.0 if identity in self._stuck else REPLY_SECONDS
             try:
                 await request.reply(*parts, timeout=timeout)
             except TimedOut:
-                if time.monotonic() - taken_at.get(identity, -math.inf) > timeout:
-                    taken_at.pop(identity, None)
-                    raise
+                if time.monotonic() - self._taken_at.get(identity, -math.inf) <= timeout:
+                    continue
+                self._drop(identity, f"a peer took none for {REPLY_SECONDS} s")
+                if len(self._stuck) < _MOST_STUCK:
+                    self._stuck.add(identity)
+            except PeerUnreachable:
+                self._drop(identity, "its peer is gone")
+            except Closed:
+                self._drop(identity, "the endpoint was closed before it was sent")
             else:
+                self._stuck.discard(identity)
                 if self._endpoint.waiting_for(identity):
-                    taken_at[identity] = time.monotonic()
+                    self._taken_at[identity] = time.monotonic()
                 else:
-                    taken_at.pop(identity, None)
-                return
+                    self._taken_at.pop(identity, None)
+            return
+
+    def _drop(self, identity: bytes, why: str) -> None:
+        self._notices.note("reply dropped", why)
+        self._taken_at.pop(identity, None)
+        self._stuck.discard(identity)

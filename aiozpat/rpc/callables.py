@@ -47,9 +47,7 @@ class Callables:
 
         async def in_thread(*args: Any) -> Any:
             # Abandoned only when the server ends for good; a deadline leaves it, and its place, until it returns.
-            job = current_job()
-            if job is None:
-                raise UsageError("handlers run in the task of their call")
+            job = _own_job()
             run = partial(_unless_answered, job, call, args)
             job.in_thread = True
             try:
@@ -77,9 +75,7 @@ class Callables:
 
     async def _intercept(self, last: Proceed) -> Any:
         """Run a call through the interceptors; what they raise before it proceeds, they refuse."""
-        job = current_job()
-        if job is None:
-            raise UsageError("interceptors run in the task of their call")
+        job = _own_job()
         proceeded = False
 
         def proceed() -> Awaitable[Any]:
@@ -93,6 +89,13 @@ class Callables:
             # Not Unavailable, which would say that the server drains.
             error.refused = error.code is StatusCode.RESOURCE_EXHAUSTED and not proceeded
             raise
+
+
+def _own_job() -> Job:
+    job = current_job()
+    if job is None:
+        raise UsageError("handlers, and interceptors, run in the task of their call")
+    return job
 
 
 def _unless_answered(job: Job, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:

@@ -258,15 +258,19 @@ class Server:
             await listener.bye("the server has ended", _GOODBYE)
         finally:
             executor.abort()
+            await self._end(listener)
+
+    async def _end(self, listener: Listener) -> None:
+        """Close the socket, and leave the lifespans, also where the first is cancelled."""
+        try:
             try:
                 await listener.close()
             finally:
-                try:
-                    await self._lifespans.close()
-                finally:
-                    self._ended.set()
-                    if self._stopping is not None:
-                        self._stopping.set()  # it may have been another task that closed
+                await self._lifespans.close()
+        finally:
+            self._ended.set()
+            if self._stopping is not None:
+                self._stopping.set()  # it may have been another task that closed
 
     async def _drained(self, executor: Executor, grace: float) -> None:
         """Wait for the running calls, as long as there is grace and no second signal."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 from itertools import count
 
 from aiozpat import Dealer, Message, Replier, Requester, Router, errors
@@ -66,6 +67,21 @@ class Asker:
                 self._watch.find(f"{self._plan.kind}: timed out after {_clock() - begin:.3f} s of {timeout:.3f}")
 
     async def _ask(self, timeout: float, what: tuple[int, list[bytes]]) -> None:
+        number, frames = what
+        name = f"request {number} of {self._number}"
+        try:
+            with self._watch.operation(f"a {name}", timeout):
+                reply = await self._exchange(number, frames, timeout)
+        except (errors.TimedOut, TimeoutError):
+            if timeout == _LONG:
+                self._watch.find(f"no reply to {name} in {timeout} s")
+            raise
+        if list(reply) != frames:
+            self._watch.find(f"the reply to {name} is another's: {reply!r:.200}")
+        self._watch.tally["replies"] += 1
+
+    async def _exchange(self, number: int, frames: Sequence[bytes], timeout: float) -> Sequence[bytes]:
+        """Send a request, and wait for its reply."""
         raise NotImplementedError
 
 
@@ -76,18 +92,8 @@ class RequesterAsker(Asker):
         super().__init__(number, plan, watch, random_of)
         self._end = end
 
-    async def _ask(self, timeout: float, what: tuple[int, list[bytes]]) -> None:
-        number, frames = what
-        try:
-            with self._watch.operation(f"a request {number} of {self._number}", timeout):
-                reply = await self._end.request(*frames, timeout=timeout)
-        except errors.TimedOut:
-            if timeout == _LONG:
-                self._watch.find(f"no reply to request {number} of {self._number} in {timeout} s")
-            raise
-        if list(reply.frames) != frames:
-            self._watch.find(f"the reply to request {number} of {self._number} is another's: {reply!r:.200}")
-        self._watch.tally["replies"] += 1
+    async def _exchange(self, number: int, frames: Sequence[bytes], timeout: float) -> Sequence[bytes]:
+        return (await self._end.request(*frames, timeout=timeout)).frames
 
 
 class Post:
@@ -125,28 +131,19 @@ class DealerAsker(Asker):
         super().__init__(number, plan, watch, random_of)
         self._post = post
 
-    async def _ask(self, timeout: float, what: tuple[int, list[bytes]]) -> None:
-        number, frames = what
+    async def _exchange(self, number: int, frames: Sequence[bytes], timeout: float) -> Sequence[bytes]:
         key = b"%d %d" % (self._number, number)
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._post.waiting[key] = future
         sent = False
         try:
-            with self._watch.operation(f"a request {number} of {self._number}", timeout):
-                async with asyncio.timeout(timeout):
-                    await self._post.end.send(key, *frames)
-                    sent = True
-                    reply = await future
-        except TimeoutError:
-            if timeout == _LONG:
-                self._watch.find(f"no reply to request {number} of {self._number} in {timeout} s")
-            raise
+            async with asyncio.timeout(timeout):
+                await self._post.end.send(key, *frames)
+                sent = True
+                return (await future).frames[1:]
         finally:
             if self._post.waiting.pop(key, None) is not None and sent:
                 self._post.given_up.add(key)
-        if list(reply.frames[1:]) != frames:
-            self._watch.find(f"the reply to request {number} of {self._number} is another's: {reply!r:.200}")
-        self._watch.tally["replies"] += 1
 
 
 class Answerer:

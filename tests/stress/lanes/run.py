@@ -96,12 +96,13 @@ class LanesRun(Run):
             now = _clock()
             if accounts != before:
                 since, before = now, accounts
-            wrong = [text for text, patience in self._open(accounts) if now - since < patience]
-            if not wrong:
-                break
+            waited = now - since
+            missing = [(text, patience) for text, patience in self._open(accounts)]
+            if overdue := [text for text, patience in missing if waited >= patience == _ARRIVE]:
+                raise Failed("; ".join(overdue))
+            if all(waited >= patience for _, patience in missing):
+                return
             await asyncio.sleep(_POLL)
-        if missing := [text for text, patience in self._open(accounts) if patience == _ARRIVE]:
-            raise Failed("; ".join(missing))
 
     def _open(self, accounts: Accounts) -> Iterable[tuple[str, float]]:
         """What has not arrived, and for how long to wait for it."""
