@@ -13,6 +13,11 @@ from benchmarks.plans import Comparison, Plan
 CONTENDERS = {
     "req-rep": ("req-rep", "", "pyzmq's blocking REQ and REP in lockstep; only with 1 in flight"),
     "blocking": ("blocking", "", "pyzmq's blocking sockets, a DEALER and a ROUTER that echoes frame by frame; no RPC"),
+    "reader": (
+        "reader",
+        "uvloop",
+        "the least of asyncio: a uvloop reader on pyzmq's socket, a future a message; no RPC; with 1 and 256 in flight",
+    ),
     "aiozpat": ("aiozpat", "uvloop", "this library as aiozpat.run() runs it, on uvloop, at its default settings"),
     "aiozpat-asyncio": ("aiozpat", "asyncio", "the same on asyncio's own loop"),
     "blocking-multipart": (
@@ -71,8 +76,8 @@ class Case(plans.AnyCase):
         return [*load, *patience]
 
 
-_FURTHER_BASES = ("blocking-multipart", "zmq.asyncio", "grpc.aio", "nats.py")  # for aiozpat, beside the first
-_PEER_LOADS = {"grpc.aio": (1, BASE), "nats.py": (1, BASE)}  # calls in flight; others are no more telling
+_FURTHER_BASES = ("blocking-multipart", "reader", "zmq.asyncio", "grpc.aio", "nats.py")  # for aiozpat, beside the first
+_PEER_LOADS = dict.fromkeys(("reader", "grpc.aio", "nats.py"), (1, BASE))  # calls in flight; others tell no more
 
 
 def plan(contenders: Sequence[str], in_flight: Sequence[int], clients: int) -> Plan[Case]:

@@ -16,10 +16,10 @@ import zmq.asyncio
 
 import aiozpat
 from aiozpat.cli import plain
-from benchmarks import child
+from benchmarks import child, reader
 from benchmarks.load import WARM_UP, Ask, drive, percentiles
 
-_CONTENDERS = ("aiozpat", "blocking", "blocking-multipart", "req-rep", "zmq.asyncio", "grpc.aio", "nats.py")
+_CONTENDERS = ("aiozpat", "blocking", "blocking-multipart", "req-rep", "zmq.asyncio", "reader", "grpc.aio", "nats.py")
 _CONNECT = 60.0  # seconds for all the clients to connect, on a machine that does other work too
 
 
@@ -197,6 +197,12 @@ async def load_zmq_asyncio(arguments: argparse.Namespace) -> dict[str, Any]:
             return await drive(asks, arguments.in_flight, arguments.seconds, arguments.size)
 
 
+async def load_reader(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The same callers on one socket."""
+    async with reader.client(arguments.endpoint, large=False) as ask:
+        return await drive([ask], arguments.in_flight, arguments.seconds, arguments.size)
+
+
 # grpc.aio and nats.py, which need not be installed
 
 
@@ -270,6 +276,9 @@ def _roles(arguments: argparse.Namespace) -> dict[str, Any] | None:
         return child.run_on(serve_aiozpat() if serving else load_aiozpat(arguments), arguments.loop)  # type: ignore[no-any-return]
     if arguments.contender == "zmq.asyncio":
         coroutine: Any = plain.serve(partial(print, flush=True)) if serving else load_zmq_asyncio(arguments)
+        return child.run_on(coroutine, arguments.loop)  # type: ignore[no-any-return]
+    if arguments.contender == "reader":
+        coroutine = reader.serve(large=False) if serving else load_reader(arguments)
         return child.run_on(coroutine, arguments.loop)  # type: ignore[no-any-return]
     if arguments.contender in ("grpc.aio", "nats.py"):
         return child.run_on(_peer(arguments), arguments.loop)  # type: ignore[no-any-return]

@@ -21,13 +21,16 @@ _MODULE = "benchmarks.large_ends"
 # In the order in which they run, so that those that are compared with each other are neighbours in time.
 _CONTENDERS = {
     "blocking": "pyzmq's blocking REQ and REP with copy=False; REP sends back the frame that it got",
+    "reader": "the least of asyncio: a uvloop reader on pyzmq's socket and a future, copy=False; no RPC",
     "aiozpat-memoryview": "a handler `(data: memoryview) -> memoryview`, result_type=memoryview",
     "aiozpat-bytes": "a handler `(data: bytes) -> bytes`, result_type=bytes",
     "grpc.aio": "unary, without serializers, its limit of 4 MiB raised; it takes and gives bytes",
 }
 _RATIOS = (
+    ("reader", "blocking"),
     ("aiozpat-memoryview", "blocking"),
     ("aiozpat-bytes", "blocking"),
+    ("aiozpat-memoryview", "reader"),
     ("aiozpat-memoryview", "grpc.aio"),
     ("aiozpat-bytes", "grpc.aio"),
 )

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import zmq
 
 import aiozpat
-from benchmarks import child
+from benchmarks import child, reader
 from benchmarks.load import WARM_UP
 
 Ask: TypeAlias = Callable[[Any], Awaitable[Any]]
@@ -146,6 +146,7 @@ def _bytes(values: array[float]) -> bytes:
 
 _AS_SENT: dict[str, Callable[[array[float]], Any]] = {
     "blocking": _view,
+    "reader": _view,
     "aiozpat-memoryview": _view,
     "aiozpat-bytes": _bytes,
     "grpc.aio": _bytes,
@@ -166,6 +167,8 @@ def main() -> None:
 def _serve(arguments: argparse.Namespace) -> Coroutine[Any, Any, None]:
     if arguments.contender == "blocking":
         return serve_blocking()
+    if arguments.contender == "reader":
+        return reader.serve(large=True)
     if arguments.contender == "grpc.aio":
         from benchmarks import grpc_aio  # it need not be installed
 
@@ -175,8 +178,9 @@ def _serve(arguments: argparse.Namespace) -> Coroutine[Any, Any, None]:
 
 async def _load(arguments: argparse.Namespace, cue: child.Cue) -> dict[str, float] | None:
     endpoint, size = arguments.endpoint, arguments.size
-    asks = {
+    asks: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[Ask]]] = {
         "blocking": partial(ask_blocking, endpoint),
+        "reader": partial(reader.client, endpoint, large=True),
         "aiozpat-memoryview": partial(ask_aiozpat, endpoint, memoryview, size),
         "aiozpat-bytes": partial(ask_aiozpat, endpoint, bytes, size),
         "grpc.aio": partial(ask_grpc, endpoint),

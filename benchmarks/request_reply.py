@@ -39,13 +39,14 @@ what is measured:
 reading the results:
   The rates of 1 client with 1 in flight are those of latency; p50 and p99 are given for them. A ratio of rates is
   better when it is higher, a ratio of p50 when it is lower. The blocking loops stop at the echo: no ids, no dispatch,
-  no deadlines; the multipart one is what documentation shows, the other is about as fast as pyzmq gets. Without
-  --pin, one in flight has two modes, by whether the system puts both processes on one core: prefer --pin for it.
+  no deadlines; the multipart one is what documentation shows, the other is about as fast as pyzmq gets. The reader is
+  the least that any asyncio program can do, so what aiozpat adds is what it takes beyond that. Without --pin, one in
+  flight has two modes, by whether the system puts both processes on one core: prefer --pin for it.
   Nothing is judged here: there are no thresholds, and the exit code is 0 whenever every measurement came about.
 
 examples:
   python -m benchmarks request-reply
-      the full run: about twelve minutes
+      the full run: about thirteen minutes
   python -m benchmarks request-reply --quick
       under half a minute: does it work, roughly
   python -m benchmarks request-reply --only aiozpat,blocking --in-flight 256 --rounds 11 --pin
