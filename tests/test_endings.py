@@ -295,3 +295,21 @@ async def test_sessions_that_a_server_turns_away_and_does_not_end_are_few(monkey
             await _turn_away(server, number)
         assert len(client._pool.connections) <= 4
         assert census(("Connection",))["Connection"] <= 4
+
+
+async def test_a_client_that_a_handler_opens_and_keeps_holds_nothing_of_that_call() -> None:
+    kept: list[Client] = []
+    service = aiozpat.Service("lazy")
+
+    @service.method
+    async def ask(endpoint: str) -> None:
+        kept.append(await Client(endpoint).__aenter__())
+
+    async with Server(_service([]), bind=LOOPBACK) as behind:
+        async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+            await client.call("lazy.ask", behind.endpoint)
+        try:
+            await kept[0].ready(PATIENCE)
+            assert not _there("Job")
+        finally:
+            await kept[0].close()

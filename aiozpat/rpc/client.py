@@ -9,7 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Mapping
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import partial
 from threading import get_ident
 from types import MappingProxyType, TracebackType
@@ -23,7 +23,7 @@ from aiozpat.protocol.flow import MAX_WINDOW
 from aiozpat.rpc.channel import ChannelSettings
 from aiozpat.rpc.checks import given, number, seconds, whole_number
 from aiozpat.rpc.connection import Connection
-from aiozpat.rpc.current import current_job
+from aiozpat.rpc.current import current_job, set_current_job
 from aiozpat.rpc.decoders import Decoders
 from aiozpat.rpc.flows import DecodesItems
 from aiozpat.rpc.hedge import race
@@ -179,7 +179,9 @@ class Client:
         self._context = self._given_context or Context.current()
         self._context.hold()
         try:
-            self._pool.open(self._context)
+            variables = copy_context()
+            variables.run(set_current_job, None)  # a handler's client that outlives its call would hold it
+            variables.run(self._pool.open, self._context)
         except BaseException:
             self._loop = None
             await self._context.release()
