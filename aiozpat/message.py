@@ -26,7 +26,13 @@ def to_frame(part: FrameLike) -> bytes:
         return part.encode()
     if isinstance(part, (bytearray, memoryview)):
         return bytes(part)
-    raise TypeError(f"a frame is bytes, bytearray, memoryview or str; got {type(part).__name__}")
+    raise TypeError(_no_frame(part))
+
+
+def _no_frame(part: object) -> str:
+    text = f"a frame is bytes, bytearray, memoryview or str; got {type(part).__name__}"
+    several = isinstance(part, (list, tuple))
+    return text + "; several frames are several arguments, as in send(*frames)" if several else text
 
 
 def to_frames(parts: Sequence[FrameLike]) -> Sequence[bytes]:

@@ -128,6 +128,10 @@ class RawServer:
         """Send one message to the client that was heard last."""
         await self._socket.send_multipart([self._client, header(*records), *buffers])
 
+    def waiting(self) -> list[Any]:
+        """The records that have come and were not asked for yet."""
+        return [self._records.get_nowait() for _ in range(self._records.qsize())]
+
     async def record(self, *tags: int) -> Any:
         """The next record with one of these tags; others are passed over."""
         async with asyncio.timeout(PATIENCE / 1000):

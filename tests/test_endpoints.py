@@ -1008,6 +1008,49 @@ class Leaving:
             raise PeerUnreachable("gone")
 
 
+class Silent(Leaving):
+    """A request whose peer takes no reply."""
+
+    def __init__(self, identity: bytes) -> None:
+        self.identity = identity
+
+    async def reply(self, *frames: bytes, timeout: float | None = None) -> None:
+        raise TimedOut("no room")
+
+
+async def test_of_peers_that_take_nothing_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_module, "_MOST_STUCK", 3)
+    peer: Any = Leaving()
+    run = serving_module.Serving(peer, sleeper, 1, None, Notices(logging.getLogger("test")))
+    for number in range(5):
+        request: Any = Silent(b"%d" % number)
+        await run._reply(request, [b"one"])
+    assert list(run._stuck) == [b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize("kind", [Router, Replier])
+async def test_what_closing_leaves_undone_is_counted(kind: type[Router | Replier]) -> None:
+    begun = asyncio.Event()
+
+    async def hold(request: Request) -> bytes:
+        begun.set()
+        await asyncio.Event().wait()
+        return b""
+
+    async with kind(bind=LOOPBACK) as end, Dealer(connect=end.endpoint, delimiter=True) as dealer:
+        for _ in range(4):
+            await dealer.send("ask")
+        serving = asyncio.create_task(end.serve(hold, max_concurrency=1))
+        await begun.wait()
+        await until(lambda: end.statistics().received == 4)
+        waiting = end.statistics().waiting
+        await end.close()
+        await serving
+    notices = end.statistics().notices
+    assert notices["handler cancelled"] == 1
+    assert notices["left unread"] == waiting > 0
+
+
 async def test_serve_remembers_nothing_of_peers_that_have_left() -> None:
     peer: Any = Leaving()
     run = serving_module.Serving(peer, sleeper, 1, None, Notices(logging.getLogger("test")))

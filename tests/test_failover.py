@@ -340,8 +340,7 @@ async def test_nobody_pauses_past_the_deadline(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Retry, "pause", lambda policy, attempt: 3600.0)
     budget = Budget(Retry(burst=1))
     attempts = Attempts(budget, idempotent=True, deadline=time.monotonic() + 60)
-    async with asyncio.timeout(PATIENCE):
-        assert not await attempts.after(errors.Unavailable("busy"), 0)
+    assert attempts.pause(errors.Unavailable("busy"), 0) is None
     assert budget.spend(0)  # and it has cost no retry
 
 
@@ -353,7 +352,9 @@ async def test_the_budget_bounds_retries() -> None:
     refused = errors.Unavailable("no")
     refused.refused = True
     none = Budget(Retry(burst=0))
-    assert not await Attempts(none, idempotent=False, deadline=1e99).after(refused, 0)
+    assert Attempts(none, idempotent=False, deadline=1e99).pause(refused, 0) is None
+    saved = Budget(Retry(budget=1.0, burst=0))
+    assert [saved.spend(1), saved.spend(1), saved.spend(2)] == [True, False, True]
 
 
 def test_pauses_grow_and_are_random() -> None:
@@ -462,7 +463,7 @@ async def test_of_two_answers_at_once_the_good_one_counts() -> None:
                 raise errors.ResourceExhausted("no")
             return number
 
-        assert await race(attempt, 0.0) == good
+        assert await race(attempt, 0.0, again=lambda: True, final=lambda error: False) == good
 
 
 async def test_a_policy_and_its_own_question_take_no_place_from_calls() -> None:
@@ -479,3 +480,104 @@ def test_a_policy_of_many_attempts_and_one_of_no_codes() -> None:
         Retry(codes=frozenset({"UNAVAILABLE"}))  # type: ignore[arg-type]  # that is the point
     with pytest.raises(TypeError, match=r"Retry\.backoff is a number"):
         Retry(backoff=None)  # type: ignore[arg-type]  # as above
+
+
+async def test_an_error_that_no_retry_would_mend_is_an_answer_for_a_hedged_call() -> None:
+    failing, hanging = Counting(errors.NotFound("there is none")), Counting()
+    failing.gate.clear()
+    hanging.gate.clear()
+    async with (
+        failing.server() as one,
+        hanging.server() as two,
+        Client([one.endpoint, two.endpoint], retry=Retry(hedge=0.01)) as client,
+    ):
+        await until(lambda: len(client._pool._ready) == 2)
+        await until(lambda: bool(client._idempotent) and client.statistics().in_flight == 0)
+        calling = asyncio.create_task(client.call("s.same", timeout=PATIENCE, idempotent=True))
+        await until(lambda: failing.waiting == hanging.waiting == 1)
+        failing.gate.set()
+        with pytest.raises(errors.NotFound, match="there is none"):
+            await calling
+        await until(lambda: hanging.cancelled == 1)
+
+
+@pytest.mark.parametrize("policy", [Retry(hedge=0.0, budget=0, burst=0), Retry(hedge=0.0, attempts=1)])
+async def test_hedging_keeps_to_the_budget_and_to_the_number_of_attempts(policy: Retry) -> None:
+    counting = Counting()
+    counting.gate.clear()
+    async with counting.server() as server, Client(server.endpoint, retry=policy) as client:
+        calling = asyncio.create_task(client.call("s.same", idempotent=True))
+        await until(lambda: counting.waiting == 1)
+        await asyncio.sleep(0.05)  # asked several times by then
+        counting.gate.set()
+        assert await calling == 1
+    assert counting.calls == 1
+
+
+async def test_a_call_that_waits_for_a_connection_is_not_doubled(port: int) -> None:
+    counting = Counting()
+    endpoint = f"tcp://127.0.0.1:{port}"
+    async with Client(endpoint, retry=Retry(hedge=0.0)) as client:
+        calling = [asyncio.create_task(client.call("s.same", idempotent=True)) for _ in range(10)]
+        await until(lambda: client.statistics().in_flight == 10)
+        async with Server(Service("s", counting), bind=endpoint):
+            await asyncio.gather(*calling)
+    assert client.statistics().calls <= counting.calls + 2  # the servers are asked what is idempotent besides
+
+
+async def test_a_retry_outlasts_a_moment_without_a_connection(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = iter([0.0, 0.0, 0.0])
+    monkeypatch.setattr(Retry, "pause", lambda policy, attempt: next(pauses, 0.1))
+    endpoint = f"tcp://127.0.0.1:{port}"
+    failing, good = Counting(errors.Unavailable("busy")), Counting()
+    policy = Retry(attempts=1000)
+    async with Client(endpoint, retry=policy, wait_for_ready=False) as client:
+        async with Server(Service("s", failing), bind=endpoint, grace=0):
+            await client.ready(PATIENCE)
+            failing.gate.clear()
+            calling = asyncio.create_task(client.call("s.same", timeout=PATIENCE, idempotent=True))
+            await until(lambda: failing.waiting == 1)
+        await until(lambda: client.state is not ClientState.READY)
+        with pytest.raises(errors.Unavailable):
+            await client.call("s.same")  # a first attempt fails at once
+        async with Server(Service("s", good), bind=endpoint):
+            assert await calling == 1
+
+
+async def test_a_call_in_the_pause_before_its_retry_is_in_flight_and_ends_with_the_client() -> None:
+    counting = Counting(errors.Unavailable("busy"))
+    policy = Retry(backoff=3600, max_backoff=3600)
+    async with counting.server() as server, Client(server.endpoint, retry=policy) as client:
+        calling = asyncio.create_task(client.call("s.same", timeout=1e6, idempotent=True))
+        await until(lambda: client._pool.waiting == 1)
+        assert client.statistics().in_flight == 1
+        await client.close()
+        with pytest.raises(errors.Closed):
+            await asyncio.wait_for(calling, PATIENCE)
+
+
+async def test_what_an_earlier_server_said_of_idempotency_does_not_hold_for_the_next_one(port: int) -> None:
+    endpoint = f"tcp://127.0.0.1:{port}"
+    service, ran = Service("s"), 0
+
+    @service.method(name="same")
+    async def not_the_same() -> None:
+        nonlocal ran
+        ran += 1
+        raise errors.Unavailable("busy")
+
+    async with Client(endpoint, retry=Retry(backoff=0.001)) as client:
+        async with Server(Service("s", Counting()), bind=endpoint):
+            await until(lambda: client._is_idempotent("s.same"))
+        async with Server(service, bind=endpoint):
+            with pytest.raises(errors.Unavailable):
+                await client.call("s.same", timeout=PATIENCE)
+    assert ran == 1
+
+
+async def test_of_several_servers_all_must_say_that_a_method_is_idempotent() -> None:
+    async with Client("tcp://127.0.0.1:9", retry=Retry()) as client:
+        assert not client._is_idempotent("s.same")
+        client._idempotent = {"one": frozenset({"s.same"}), "two": frozenset({"s.same", "s.other"})}
+        assert client._is_idempotent("s.same")
+        assert not client._is_idempotent("s.other")

@@ -16,6 +16,7 @@ import zmq
 
 import aiozpat
 from aiozpat import Client, Limits, Server, errors
+from aiozpat.transport import Socket
 from tests.raw import (
     ACK,
     BYE,
@@ -508,3 +509,10 @@ async def test_a_client_that_was_late_for_control_records_alone_is_not_stuck(cal
         await peer.send(header([PING, 1]))
         await peer.record(PONG)
         assert session.stuck_since is None
+
+
+async def test_in_a_flood_who_is_silent_is_given_up_too(calc: Calc, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Server(calc.service, bind=LOOPBACK, heartbeat=0.05) as server, RawPeer(server.endpoint) as silent:
+        await silent.open()
+        monkeypatch.setattr(Socket, "drain", lambda socket: False)  # there is always more
+        await until(lambda: server.statistics().notices.get("client lost") == 1)

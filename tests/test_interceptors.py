@@ -123,7 +123,7 @@ async def test_a_client_interceptor_may_answer_itself_and_a_server_one_may_chang
         for _ in range(5):
             assert await client.call("s.add", 1) == 22
         assert asked == 1
-        with pytest.raises(errors.UsageError, match=r"without having awaited proceed\(\)"):
+        with pytest.raises(errors.UsageError, match=r"did not await proceed\(\)"):
             cache["s.count", (1,)] = None
             async with client.stream("s.count", 1):
                 pass
@@ -471,3 +471,44 @@ async def test_an_interceptor_may_proceed_when_nobody_waits_any_more() -> None:
         assert await client.call("s.add", 1) == "soon"
         assert await asyncio.wait_for(later[0], PATIENCE) == 2
         assert await client.call("s.add", 1) == 2
+
+
+async def test_an_interceptor_that_keeps_an_error_to_itself_hangs_no_opening() -> None:
+    async def keep(call: ClientCall, proceed: Proceed) -> Any:
+        try:
+            return await proceed()
+        except errors.Unavailable:
+            await asyncio.Event().wait()
+
+    async with Client("tcp://127.0.0.1:9", interceptors=[keep], wait_for_ready=False) as client:
+        with pytest.raises(errors.DeadlineExceeded, match="an interceptor took all the time"):
+            async with asyncio.timeout(PATIENCE), client.stream("s.count", 3, timeout=0.1, idle_timeout=0.1):
+                pass
+
+
+async def test_what_interceptors_of_a_stream_raise_is_no_matter_for_asyncio() -> None:
+    class Counter:
+        def failing(self, n: int) -> AsyncIterator[int]:
+            raise NotImplementedError
+
+    service = aiozpat.Service("counter")
+
+    @service.method
+    async def failing(n: int) -> AsyncIterator[int]:
+        for number in range(n):
+            yield number
+        raise errors.NotFound("no more")
+
+    async def plain(call: ClientCall, proceed: Proceed) -> Any:
+        return await proceed()
+
+    said: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, interceptors=[plain]) as client:
+        for _ in range(3):
+            with pytest.raises(errors.NotFound):
+                async for _ in client.stub(Counter).failing(3):
+                    pass
+            await asyncio.sleep(0)
+            gc.collect()
+    assert not said

@@ -18,17 +18,19 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Which parts of aiozpat each part may import, beside itself and errors. A part is a folder or a module at the top.
 ARROWS = {
     "errors": set[str](),
+    "checks": set[str](),
     "version": set[str](),
     "message": set[str](),
     "codec": {"protocol.records"},
     "protocol": set[str](),
     "security": set[str](),
-    "transport": {"security"},
-    "observability": set[str](),
-    "endpoints": {"message", "codec", "transport", "observability", "security"},
-    "rpc": {"protocol", "codec", "transport", "observability", "security"},
+    "transport": {"checks", "security"},
+    "observability": {"checks"},
+    "endpoints": {"checks", "message", "codec", "transport", "observability", "security"},
+    "rpc": {"checks", "protocol", "codec", "transport", "observability", "security"},
     "broker": {"rpc", "protocol", "codec", "transport", "observability", "security"},
     "sync": {
+        "checks",
         "broker",
         "rpc",
         "endpoints",

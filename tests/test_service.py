@@ -94,7 +94,7 @@ def test_a_name_is_registered_once_and_limits_make_sense() -> None:
     service.method(one)
     with pytest.raises(errors.UsageError, match="registered already"):
         service.method(one)
-    with pytest.raises(errors.UsageError, match="at least 1"):
+    with pytest.raises(errors.UsageError, match="number from 1"):
         service.method(name="two", max_concurrency=0)(one)
-    with pytest.raises(errors.UsageError, match="at least 0"):
+    with pytest.raises(errors.UsageError, match="number from 0"):
         service.method(name="two", max_queued=-1)(one)

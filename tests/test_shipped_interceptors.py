@@ -377,8 +377,8 @@ async def test_what_every_server_answers_is_not_limited(clock: Clock) -> None:
         (lambda: RateLimit(float("inf"), 1), "rate is a number"),
         (lambda: RateLimit(1, 0), "burst is a number"),
         (lambda: RateLimit(1, 1, per="client"), "per is 'peer'"),  # type: ignore[arg-type]  # the point
-        (lambda: Logging(slow=-1), "slow is a number of seconds"),
-        (lambda: Logging(slow=float("nan")), "slow is a number of seconds"),
+        (lambda: Logging(slow=-1), "slow is a number from 0 up"),
+        (lambda: Logging(slow=float("nan")), "slow is a number from 0 up"),
     ],
 )
 def test_a_value_out_of_range_is_refused(make: Any, text: str) -> None:

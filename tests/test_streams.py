@@ -22,12 +22,14 @@ from aiozpat.codec import ItemDecoder, Values
 from aiozpat.protocol.flow import MAX_WINDOW, SendFlow
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import Credit, Item, join, split
+from aiozpat.rpc import channel
 from aiozpat.rpc.executor import Executor
 from aiozpat.rpc.flows import Inbound, Outbound
 from aiozpat.rpc.listener import Listener
 from aiozpat.rpc.pending import Pending
 from aiozpat.rpc.turns import Turns
 from aiozpat.transport import Socket
+from tests.raw import REFUSED, REQUEST, RawServer
 from tests.support import LOOPBACK, PATIENCE, until
 
 
@@ -974,3 +976,25 @@ async def test_params_of_a_stream_are_taken_as_they_are_when_it_opens(streams: S
         async with client.open("s.first", values, item_type=float) as talk:
             values[0] = 99.0
             assert await anext(talk) == 0.0
+
+
+async def test_a_stream_that_every_session_refuses_ends_at_its_idle_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_PAUSE_LEAST", "_PAUSE_MOST"):
+        monkeypatch.setattr(channel, name, 0.0001)
+    refused = 0
+
+    async def refuse(server: RawServer) -> None:
+        nonlocal refused
+        while True:
+            request = await server.record(REQUEST)
+            refused += 1
+            await server.send([REFUSED, request[1], 0, int(errors.StatusCode.UNAVAILABLE), "draining"])
+
+    async with RawServer() as server, Client(server.endpoint) as client:
+        refusing = asyncio.create_task(refuse(server))
+        with pytest.raises(errors.DeadlineExceeded):
+            async with asyncio.timeout(PATIENCE), client.stream("s.count", idle_timeout=0.3) as items:
+                await anext(items)
+        refusing.cancel()
+        await asyncio.wait({refusing})
+    assert refused > 1

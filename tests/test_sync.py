@@ -770,3 +770,5 @@ def test_a_loop_that_ends_by_itself_leaves_nobody_waiting(server: Serving, calc:
             in_flight.result(PATIENCE)
         with pytest.raises(errors.Closed):
             other.call("calc.add", 1)
+        with Client(server.endpoint) as later:
+            assert later.call("calc.add", 1, 2) == 3

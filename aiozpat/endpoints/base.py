@@ -24,7 +24,9 @@ from aiozpat.transport import (
     SocketOptions,
     check_bind,
     check_connect,
+    context_given,
     endpoints_of,
+    options_given,
 )
 
 _log = logging.getLogger("aiozpat.endpoints")
@@ -55,6 +57,8 @@ class Endpoint:
     Raises:
         InvalidEndpoint: Not an endpoint that can be bound or connected to.
         ValueError: `linger` is negative or not finite.
+        TypeError: `options` or `context` is something else.
+        AddressInUse: When it is entered: somebody else listens there.
     """
 
     _kind: ClassVar[SocketKind]
@@ -75,8 +79,8 @@ class Endpoint:
         if not 0 <= linger < math.inf:
             raise ValueError(f"linger is a finite number of seconds, 0 or more; got {linger!r}")
         self._linger = linger
-        self._options = options or SocketOptions()
-        self._given_context = context
+        self._options = options_given(options)
+        self._given_context = context_given(context)
         self._context: Context | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0

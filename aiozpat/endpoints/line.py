@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import OrderedDict
 from collections.abc import Callable
 
+from aiozpat.checks import LONGEST, seconds
 from aiozpat.errors import TimedOut
-
-_LONGEST = 86_400 * 365.0  # seconds; timers of loops end somewhere
 
 
 def within(timeout: float) -> asyncio.Timeout:
     """`asyncio.timeout`, for numbers only: not-a-number would take down the loop.
 
     Raises:
-        ValueError: It is none.
+        ValueError, TypeError: It is none.
     """
-    if math.isnan(timeout):
-        raise ValueError("timeout is a number of seconds, or None; got not-a-number")
-    return asyncio.timeout(min(timeout, _LONGEST))
+    return asyncio.timeout(min(seconds("timeout", timeout), LONGEST))
 
 
 class Line:
@@ -67,7 +63,8 @@ class Line:
             async with within(timeout):
                 await self._wait(attempt)
         except TimeoutError:
-            raise TimedOut(f"no connected peer had room within {timeout} s; nothing was sent") from None
+            text = f"no peer to take it, or no room in a peer's queue, within {timeout} s; nothing was sent"
+            raise TimedOut(text) from None
 
     async def _wait(self, attempt: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()

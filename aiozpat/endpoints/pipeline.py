@@ -8,7 +8,7 @@ from dataclasses import replace
 from aiozpat.endpoints.peers import Watching
 from aiozpat.endpoints.receiver import MessageReceiver
 from aiozpat.endpoints.sender import Sender
-from aiozpat.transport import Context, SocketKind, SocketOptions
+from aiozpat.transport import Context, SocketKind, SocketOptions, options_given
 
 _PREFETCH_BUFFER_BYTES = 4096  # of the kernel; with its own, a stuck worker held 62,000 tasks of 64 bytes
 
@@ -50,8 +50,8 @@ class Pusher(Sender, Watching):
         options: SocketOptions | None = None,
         context: Context | None = None,
     ) -> None:
-        options = options or SocketOptions()
         if prefetch is not None:
+            options = options_given(options)
             buffer_bytes = options.send_buffer_bytes or _PREFETCH_BUFFER_BYTES
             options = replace(options, send_queue_messages=_checked(prefetch), send_buffer_bytes=buffer_bytes)
         super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
@@ -85,8 +85,8 @@ class Puller(MessageReceiver):
         options: SocketOptions | None = None,
         context: Context | None = None,
     ) -> None:
-        options = options or SocketOptions()
         if prefetch is not None:
+            options = options_given(options)
             buffer_bytes = options.receive_buffer_bytes or _PREFETCH_BUFFER_BYTES
             options = replace(options, receive_queue_messages=_checked(prefetch), receive_buffer_bytes=buffer_bytes)
         super().__init__(bind=bind, connect=connect, linger=0, options=options, context=context)

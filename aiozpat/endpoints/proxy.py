@@ -12,7 +12,15 @@ from typing import Literal, Self, TypeAlias
 from aiozpat.endpoints.base import HURRIED_LINGER
 from aiozpat.errors import Closed, InvalidEndpoint, UsageError
 from aiozpat.observability.statistics import ProxyStatistics, SideStatistics
-from aiozpat.transport import Forwarder, ProxyKinds, SocketOptions, check_bind, check_connect, endpoints_of
+from aiozpat.transport import (
+    Forwarder,
+    ProxyKinds,
+    SocketOptions,
+    check_bind,
+    check_connect,
+    endpoints_of,
+    options_given,
+)
 
 Pattern: TypeAlias = Literal["request-reply", "publish-subscribe", "pipeline"]
 
@@ -76,7 +84,7 @@ class Proxy:
             if not binds and not connects:
                 raise UsageError(f"a proxy's {side} needs an endpoint: {side}_bind= or {side}_connect=")
         self._linger = linger
-        self._options = options or SocketOptions()
+        self._options = options_given(options)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._ending: asyncio.Task[None] | None = None

@@ -78,6 +78,8 @@ class Receiver(Endpoint, Generic[M]):
 
     def _on_close(self, reason: str) -> None:
         super()._on_close(reason)
+        if self._inbox:
+            self._notices.count("left unread", len(self._inbox))
         self._inbox.close(reason)
 
     def _pause(self) -> None:

@@ -29,16 +29,17 @@ class Responder(Receiver[Request]):
     def _prepare(self) -> None:
         super()._prepare()
         self._lines: dict[bytes, Line] = {}  # of senders that wait, by peer
-        self._serving = False
+        self._serving: Serving | None = None
 
     async def serve(self, handler: Handler, *, max_concurrency: int = 100, on_error: OnError | None = None) -> None:
         """Run a handler for each message, many at once, and send each answer as soon as it is there.
 
-        It returns when the endpoint is closed. Cancelling it cancels the handlers. Past `max_concurrency` no more
-        messages are taken, and the senders feel it. Answers wait for a peer whose queue is full as long as it takes
-        others, the first 100 of them without a handler's place; once it has taken none for 5 s, they are dropped and
-        counted, and so are further ones at once, until it reads. (Who reads slowly on purpose can so hold all places:
-        for strangers there is `Server`, whose limits are by peer.)
+        It returns when the endpoint is closed, which cancels the handlers (counted as `handler cancelled`), and drops
+        what nobody has taken (`left unread`): to drain, stop the senders first. Cancelling it cancels the handlers too.
+        Past `max_concurrency` no more messages are taken, and the senders feel it. Answers wait for a peer whose queue
+        is full as long as it takes others, the first 100 of them without a handler's place; once it has taken none for
+        5 s, they are dropped and counted, and so are further ones at once, until it reads. (Who reads slowly on purpose
+        can so hold all places: for strangers there is `Server`, whose limits are by peer.)
 
         Args:
             handler: `async def`; gets the message, returns the answer: one frame, several, or `None` for no answer.
@@ -52,14 +53,13 @@ class Responder(Receiver[Request]):
             Closed: The endpoint is closed.
         """
         self._usable()
-        if self._serving:
+        if self._serving is not None:
             raise UsageError(f"{self!r} is served already: one serve() at a time, and max_concurrency for more at once")
-        serving = Serving(self, handler, max_concurrency, on_error, self._notices)
-        self._serving = True
+        self._serving = Serving(self, handler, max_concurrency, on_error, self._notices)
         try:
-            await serving.run()
+            await self._serving.run()
         finally:
-            self._serving = False
+            self._serving = None
 
     def waiting_for(self, identity: bytes) -> int:
         """How many sends wait for room at a peer."""
@@ -98,6 +98,8 @@ class Responder(Receiver[Request]):
 
     def _on_close(self, reason: str) -> None:
         super()._on_close(reason)
+        if self._serving is not None:
+            self._serving.cancel()
         self._on_writable()
 
     def _on_readable(self) -> bool:

@@ -56,7 +56,7 @@ class Serving:
         self._ending = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._taken_at: dict[bytes, float] = {}  # when a peer for which replies wait took the last one
-        self._stuck: set[bytes] = set()  # peers that were waited for in vain
+        self._stuck: dict[bytes, None] = {}  # peers that were waited for in vain; the oldest are forgotten
 
     async def run(self) -> None:
         """Serve until the endpoint is closed; when this is cancelled, so are the handlers."""
@@ -77,10 +77,17 @@ class Serving:
         finally:
             await self._end()
 
+    def cancel(self) -> None:
+        """End the handlers: the endpoint is closed, and `run` may wait for the place of one of them."""
+        if not self._ending:
+            self._ending = True
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                self._notices.count("handler cancelled", len(self._tasks))
+
     async def _end(self) -> None:
-        self._ending = True
-        for task in self._tasks:
-            task.cancel()
+        self.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -139,14 +146,15 @@ class Serving:
                 if time.monotonic() - self._taken_at.get(identity, -math.inf) <= timeout:
                     continue
                 self._drop(identity, f"a peer took none for {REPLY_SECONDS} s")
-                if len(self._stuck) < _MOST_STUCK:
-                    self._stuck.add(identity)
+                self._stuck[identity] = None
+                if len(self._stuck) > _MOST_STUCK:
+                    del self._stuck[next(iter(self._stuck))]
             except PeerUnreachable:
                 self._drop(identity, "its peer is gone")
             except Closed:
                 self._drop(identity, "the endpoint was closed before it was sent")
             else:
-                self._stuck.discard(identity)
+                self._stuck.pop(identity, None)
                 if self._endpoint.waiting_for(identity):
                     self._taken_at[identity] = time.monotonic()
                 else:
@@ -156,4 +164,4 @@ class Serving:
     def _drop(self, identity: bytes, why: str) -> None:
         self._notices.note("reply dropped", why)
         self._taken_at.pop(identity, None)
-        self._stuck.discard(identity)
+        self._stuck.pop(identity, None)

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Any
 
+from aiozpat.checks import given, number
 from aiozpat.observability.calls import AnyCall, Proceed, on_server, outcome
 
 _ON_SERVER = logging.getLogger("aiozpat.calls.server")
@@ -33,13 +34,16 @@ class Logging:
 
     Raises:
         ValueError: `slow` is negative.
+        TypeError: `logger` or `level` is something else.
     """
 
     def __init__(
         self, logger: logging.Logger | None = None, *, level: int = logging.INFO, slow: float | None = None
     ) -> None:
-        if slow is not None and not slow >= 0:
-            raise ValueError(f"slow is a number of seconds, 0 or more, or None; got {slow!r}")
+        if slow is not None:
+            number("slow", slow, zero=True)
+        given(logger, logging.Logger, "a logger is a logging.Logger")
+        given(level, int, "a level is a number such as logging.INFO")
         self._on_server = logger or _ON_SERVER
         self._on_client = logger or _ON_CLIENT
         self._level = level

@@ -40,9 +40,9 @@ class Notices:
             "%s: %s%s", kind, printable(detail), f" (and {more} more since the last line)" if more else ""
         )
 
-    def count(self, kind: str) -> None:
-        """Count one of a kind that is logged elsewhere."""
-        self._counts[kind] += 1
+    def count(self, kind: str, number: int = 1) -> None:
+        """Count so many of a kind that needs no line, or has one elsewhere."""
+        self._counts[kind] += number
 
     def counts(self) -> dict[str, int]:
         """How many of each kind so far."""

@@ -23,6 +23,7 @@ CODEC: Final = "msgpack"
 
 HEADER_LIMIT: Final = 1024 * 1024  # bytes of a header frame
 RECORD_LIMIT: Final = 16_384  # records in one message
+ENDLESS: Final = 20 * 86_400 * 1000  # milliseconds; a stream with that timeout, or a longer one, has no deadline
 METADATA_LIMIT: Final = 16 * 1024  # bytes of one call's metadata, names and values
 BUFFER_LIMIT: Final = 1024  # buffer frames of one message
 BUFFER_EXT: Final = 1  # MessagePack extension type: "buffer number N of this record"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -100,4 +101,10 @@ def _own_job() -> Job:
 
 def _unless_answered(job: Job, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Run a plain function in its thread, unless its caller has given up while it waited for one."""
-    return None if job.answered else call(*args)
+    if job.answered:
+        return None
+    result = call(*args)
+    if inspect.iscoroutine(result):
+        result.close()
+        raise UsageError(f"{job.route.name} is a plain function that gave a coroutine: a decorator hides `async def`")
+    return result

@@ -17,6 +17,7 @@ from aiozpat.rpc.settings import LinkSettings
 from aiozpat.transport import Context
 
 _monotonic = time.monotonic
+_GOODBYE = 1.0  # seconds for a server to go on reading what it was sent, or to answer our goodbye
 _LEAVING_MOST = 8  # sessions that a server has turned away and not ended
 _PAUSE_LEAST, _PAUSE_MOST = 0.05, 1.0  # seconds between sessions that did not come about
 
@@ -117,8 +118,10 @@ class Channel:
             # Jitter: a server that returns should not meet all its clients at one moment.
             pause = min(pause * 2, _PAUSE_MOST) if _monotonic() - opened < _PAUSE_MOST else _PAUSE_LEAST
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - not for secrets
+            reason = self.current.reason
             try:
                 self.current = self._connect()
+                self.current.reason = reason  # until there is a newer one
             except AiozpatError as error:
                 self._notices.note("no socket", str(error))
 
@@ -144,18 +147,18 @@ class Channel:
             connection = next(idle, next(iter(self._leaving)))
             connection.end(Unavailable(f"{self.endpoint} did not end a session that it was going to end"))
 
-    async def close(self, goodbye: float) -> None:
+    async def close(self, timeout: float) -> None:
         """Say goodbye on all sessions, and end them.
 
         Args:
-            goodbye: Seconds for the server to answer it.
+            timeout: Seconds for the server to read what it was sent, as long as it goes on reading.
         """
         self._closed = True
         self.usable = None
         self._supervisor.cancel()
         try:
             await asyncio.wait({self._supervisor})
-            await asyncio.gather(*(connection.leave(goodbye) for connection in self.connections))
+            await asyncio.gather(*(connection.leave(_GOODBYE, timeout) for connection in self.connections))
         finally:
             self.abort()
 

@@ -15,13 +15,13 @@ from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
+from aiozpat.checks import given, named, number, seconds, whole_number
 from aiozpat.codec import Codec, Decoder, ForeignDecoder, ForeignItemDecoder, ItemDecoder, Values
-from aiozpat.errors import Closed, DeadlineExceeded, InvalidArgument, RpcError, UsageError
+from aiozpat.errors import Closed, DeadlineExceeded, InvalidArgument, RpcError, Unavailable, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import ClientStatistics
 from aiozpat.protocol.flow import MAX_WINDOW
 from aiozpat.rpc.channel import ChannelSettings
-from aiozpat.rpc.checks import given, number, seconds, whole_number
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job, set_current_job
 from aiozpat.rpc.decoders import Decoders
@@ -37,7 +37,7 @@ from aiozpat.rpc.settings import LinkSettings, options_of, process_name
 from aiozpat.rpc.states import ClientState, StateChanges
 from aiozpat.rpc.streams import Conversation, Opened, Stream, source_of
 from aiozpat.rpc.stub import StubOptions, make_stub
-from aiozpat.transport import Context, SocketOptions, check_connect, endpoints_of
+from aiozpat.transport import Context, SocketOptions, check_connect, context_given, endpoints_of
 
 T = TypeVar("T")
 
@@ -117,7 +117,7 @@ class Client:
         values = None if codec is None else Values(codec)
         settings = ChannelSettings(link=link, max_calls=max_in_flight, backlog_bytes=backlog_bytes, values=values)
         self._notices = Notices(_log)
-        self._idempotent: frozenset[str] = frozenset()  # methods, as the servers say
+        self._idempotent: dict[str, frozenset[str]] = {}  # methods, as the server at each endpoint says
         self._pool = Pool(
             self._endpoints,
             settings,
@@ -133,7 +133,7 @@ class Client:
             self.call = self._call_around  # type: ignore[method-assign]  # takes what `call` takes
         if self._interceptors:
             self.notify = self._notify_around  # type: ignore[method-assign]  # as above
-        self._given_context = given(context, Context, "a context is an aiozpat.Context()")
+        self._given_context = context_given(context)
         self._context: Context | None = None
         self._decoders: Decoders[Decodes] = Decoders(Decoder if values is None else partial(ForeignDecoder, values))
         self._item_decoders: Decoders[DecodesItems] = Decoders(
@@ -183,8 +183,8 @@ class Client:
             variables.run(set_current_job, None)  # a handler's client that outlives its call would hold it
             variables.run(self._pool.open, self._context)
         except BaseException:
-            self._loop = None
-            await self._context.release()
+            context, self._context, self._loop = self._context, None, None
+            await context.release()
             raise
         return self
 
@@ -204,7 +204,7 @@ class Client:
             await self._ended.wait()
             return
         try:
-            await self._pool.close()
+            await self._pool.close(self._timeout)
         finally:
             try:
                 await context.release()
@@ -222,7 +222,7 @@ class Client:
             Unimplemented: The server speaks no version of the protocol that this client does.
             Closed: The client is closed.
         """
-        await self._connection(_monotonic() + (self._timeout if timeout is None else timeout), wait=True)
+        await self._connection(self._deadline_after(timeout), wait=True)
 
     def _learn(self, connection: Connection) -> None:
         """Ask a server which methods are idempotent; where it does not say, none is but those that callers say are."""
@@ -232,13 +232,18 @@ class Client:
             if future.cancelled() or future.exception() is not None:
                 _log.debug("%s does not say which methods are idempotent", connection.endpoint)
             else:
-                self._idempotent |= future.result().idempotent
+                self._idempotent[connection.endpoint] = future.result().idempotent
 
+        self._idempotent.pop(connection.endpoint, None)  # it may be another server by now
         future = connection.create_future()
         future.add_done_callback(learned)
         connection.max_calls += 1  # it takes no place from the user's
         decoder = self._decoders[Information]
         connection.start("aiozpat.info", (), _monotonic() + _LEARN, _LEARN, decoder, None, future)
+
+    def _is_idempotent(self, method: str) -> bool:
+        """Whether every server that has said anything says so: the next attempt may go to any of them."""
+        return bool(self._idempotent) and all(method in known for known in self._idempotent.values())
 
     # Calls
 
@@ -294,7 +299,7 @@ class Client:
         try:
             deadline = now + (self._timeout if timeout is None else timeout)
         except TypeError:
-            raise TypeError(f"timeout is a number of seconds; got {timeout!r}") from None
+            raise _no_seconds(timeout) from None
         job = current_job()
         if job is not None and job.deadline < deadline:
             deadline = job.deadline
@@ -315,8 +320,14 @@ class Client:
                 connection = self._pool.usable
                 if connection is None or get_ident() != self._thread:
                     self._check_usable()
-                    connection = await self._pool.connection(deadline, wait_for_ready, besides=failed)
-                    now = _monotonic()
+                    try:
+                        connection = await self._pool.connection(deadline, wait_for_ready, besides=failed)
+                    except Unavailable as error:
+                        if attempts is None or not await self._may_try_again(attempts, error, tried):
+                            raise
+                        continue
+                    finally:
+                        now = _monotonic()
                 if not deadline > now:  # not a number, too
                     raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
                 self._calls += 1
@@ -337,9 +348,9 @@ class Client:
                     if self._budget is None:
                         raise
                     if attempts is None:
-                        idempotent = idempotent or method in self._idempotent
+                        idempotent = idempotent or self._is_idempotent(method)
                         attempts = Attempts(self._budget, idempotent=idempotent, deadline=deadline)
-                    if not await attempts.after(error, self._calls):
+                    if not await self._may_try_again(attempts, error, tried):
                         raise
                     failed, now = connection, _monotonic()
                 finally:
@@ -367,6 +378,13 @@ class Client:
         except RuntimeError:
             self._check_usable()  # asyncio's own words for a wrong loop don't say what to do
             raise
+
+    async def _may_try_again(self, attempts: Attempts, error: RpcError, tried: list[Connection] | None) -> bool:
+        """Whether a call that ended so is made again; when it returns, it is time for that."""
+        pause = attempts.pause(error, self._calls, len(tried or ()))
+        if pause is not None:
+            await self._pool.pause(pause)
+        return pause is not None
 
     @overload
     def stream(self, method: str, /, *args: Any, item_type: type[T], **options: Unpack[StreamOptions]) -> Stream[T]: ...
@@ -536,7 +554,7 @@ class Client:
         **options: Any,
     ) -> Any:
         """`call` for a client with interceptors or hedging."""
-        deadline = _monotonic() + (self._timeout if timeout is None else timeout)  # of all attempts together
+        deadline = self._deadline_after(timeout)  # of all attempts together
         given = args if params is None else params
         streams = source_of(given)[1] is not None
         seen = ClientCall(method, given, metadata, streams=streams)
@@ -554,14 +572,25 @@ class Client:
             )
 
         async def hedged() -> Any:
-            before = _tried.set([])
+            budget, tried = self._budget, list[Connection]()
+            if budget is None or self._hedge is None:
+                return await attempt()
+            policy = budget.policy
+
+            def again() -> bool:  # not where none was sent yet: it waits for a connection, as the second would
+                return 0 < len(tried) < policy.attempts and budget.spend(self._calls)
+
+            def final(error: BaseException) -> bool:
+                return isinstance(error, RpcError) and error.code not in policy.codes
+
+            before = _tried.set(tried)
             try:
-                return await race(attempt, self._hedge or 0.0)
+                return await race(attempt, self._hedge, again=again, final=final)
             finally:
                 _tried.reset(before)
 
         # An iterator can't be read twice.
-        twice = self._hedge is not None and not streams and (idempotent or method in self._idempotent)
+        twice = self._hedge is not None and not streams and (idempotent or self._is_idempotent(method))
         last = hedged if twice else attempt
         if not self._interceptors:
             return await last()
@@ -578,7 +607,7 @@ class Client:
         **options: Any,
     ) -> None:
         """`notify` for a client with interceptors."""
-        deadline = _monotonic() + (self._timeout if timeout is None else timeout)
+        deadline = self._deadline_after(timeout)
         seen = ClientCall(method, args if params is None else params, metadata, streams=False)
 
         async def last() -> None:
@@ -602,7 +631,8 @@ class Client:
         """Call a method one way: no result, no error, no word of whether it ran.
 
         Returns when the call is queued for the server. Leaving the client's block waits until the server has read it,
-        and does not cancel it.
+        for the client's `timeout` at most and not where the server stops reading for a second, and does not cancel it.
+        What has not left by then is lost and counted (`notifications lost`); what ZeroMQ has of it is lost uncounted.
 
         Args:
             method: The full name.
@@ -617,11 +647,10 @@ class Client:
                 side can know.
             UsageError: There is an async iterator among the params.
         """
-        deadline = _monotonic() + (self._timeout if timeout is None else timeout)
-        job = current_job()
-        if job is not None:
-            deadline = min(deadline, job.deadline)
+        deadline = self._deadline_after(timeout)
         values: Any = args if params is None else _by_name(args, params)
+        if not self._calls % _YIELD:
+            await asyncio.sleep(0)  # a loop of notifies must not keep the loop; cancelled here, none was sent
         connection = self._pool.usable
         if connection is None or get_ident() != self._thread:
             connection = await self._connection(deadline, wait_for_ready)
@@ -634,8 +663,6 @@ class Client:
             if source_of(values)[1] is not None:
                 raise UsageError(f"notify({method!r}) sends no streams: use call() or stream()") from None
             raise
-        if not self._calls % _YIELD:
-            await asyncio.sleep(0)  # a loop of notifies must not keep the loop to itself
         self._calls += 1
 
     def stub(
@@ -671,12 +698,26 @@ class Client:
         options = StubOptions(timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready)
         return make_stub(self, interface, service, options)
 
+    def _deadline_after(self, timeout: float | None) -> float:
+        """When a call's time is over that is made now, `time.monotonic()`; from any thread."""
+        try:
+            deadline = _monotonic() + (self._timeout if timeout is None else timeout)
+        except TypeError:
+            raise _no_seconds(timeout) from None
+        job = current_job()
+        return deadline if job is None else min(deadline, job.deadline)
+
     def _check_usable(self) -> None:
         if self.state is ClientState.CLOSED:
             raise Closed(f"{self!r} is closed")
         if self._loop is None:
             raise UsageError("a Client is used inside `async with Client(...)`")
-        if asyncio.get_running_loop() is not self._loop:
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            text = f"{self!r} belongs to an event loop, and none runs in this thread: threads use aiozpat.sync.Client"
+            raise UsageError(text) from None
+        if running is not self._loop:
             raise UsageError(f"{self!r} belongs to another event loop; make one client for each loop")
 
     async def _connection(self, deadline: float, wait: bool | None) -> Connection:
@@ -696,11 +737,11 @@ class Client:
         )
 
 
+def _no_seconds(timeout: object) -> TypeError:
+    return TypeError(f"timeout is a number of seconds; got {timeout!r}")
+
+
 def _by_name(args: tuple[Any, ...], params: Mapping[str, Any]) -> dict[str, Any]:
     if args:
         raise UsageError("params go by position or by name, not both: call(method, 1, 2) or call(method, params={...})")
-    try:
-        return dict(params)
-    except (TypeError, ValueError):
-        text = f"params go by name, as in params={{'a': 1}}, or by position, as args; got {params!r}"
-        raise TypeError(text) from None
+    return named(params)

@@ -17,6 +17,7 @@ from aiozpat.codec import Values
 from aiozpat.errors import (
     ProtocolError,
     RpcError,
+    StatusCode,
     Unavailable,
     Unimplemented,
     rpc_error,
@@ -50,6 +51,7 @@ from aiozpat.rpc.turns import Turns
 from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, SocketKind
 
 _monotonic = time.monotonic
+_LEAVING = 0.01  # seconds between looks at what is still to leave
 
 
 class ClientLink:
@@ -295,7 +297,11 @@ class ClientLink:
         text = f"{self.endpoint} turned this session away: {reset.reason}"
         self._notices.note("reset by the server", text)
         # Its code says why there can't be a session. Of one that there was it is no matter of any single call.
-        self.end(rpc_error(reset.code, text) if self.phase is Phase.CONNECTING else Unavailable(text))
+        if self.phase is Phase.CONNECTING:
+            self.end(rpc_error(reset.code, text))
+        else:
+            gave_up = f"; it gives up a client whose event loop stands still for {MISSES} heartbeats"
+            self.end(Unavailable(text + gave_up if reset.code == StatusCode.UNAVAILABLE else text))
 
     def _on_bye(self, bye: Bye) -> None:
         if self._goodbye is not None:
@@ -311,9 +317,14 @@ class ClientLink:
         kind = event.kind
         if kind is MonitorEventKind.HANDSHAKE_SUCCEEDED:
             self._greet()
+        elif kind is MonitorEventKind.CONNECTED and self.phase is Phase.CONNECTING:
+            text = f"{self.endpoint} is there, and has not completed ZeroMQ's handshake: is it an aiozpat Server?"
+            self.reason = Unavailable(text)
         elif kind is MonitorEventKind.DISCONNECTED and not self.socket.closed:
             self.socket.drain()
-            self.end(Unavailable(f"the connection to {self.endpoint} broke"))
+            # Until there is a session, something more to the point is known.
+            broke = Unavailable(f"the connection to {self.endpoint} broke")
+            self.end(self.reason if self.phase is Phase.CONNECTING else broke)
         elif kind in FAILURES and self.phase is Phase.CONNECTING:
             self.reason = Unavailable(f"can't connect to {self.endpoint}: {failure(event)}")
 
@@ -327,6 +338,7 @@ class ClientLink:
             self.end(Unavailable(f"{self.endpoint} closed the connection at once"))
             return
         self.outbox.sent += len(hello)
+        self.reason = Unavailable(f"connected to {self.endpoint}, which has not answered yet: is it an aiozpat Server?")
         self._tick()
 
     def _tick(self) -> None:
@@ -365,22 +377,24 @@ class ClientLink:
         self.socket.detach(0)
         self._enter(Phase.ENDED)
 
-    async def leave(self, timeout: float) -> None:
+    async def leave(self, patience: float, most: float) -> None:
         """Say goodbye, and wait for the server's, so that everything sent before has been read.
 
         Args:
-            timeout: Seconds to wait for it at most.
+            patience: Seconds without a sign that the server goes on reading.
+            most: Seconds in all.
         """
         if self.phase in (Phase.READY, Phase.DRAINING):
-            self._goodbye = self._loop.create_future()
-            deadline = _monotonic() + timeout
-            while self.outbox.waiting and not self._goodbye.done() and _monotonic() < deadline:
+            self._goodbye = goodbye = self._loop.create_future()
+            end = _monotonic() + most
+            bye, read, until = False, -1, end
+            while not goodbye.done() and _monotonic() < until:
+                if self.outbox.acked != read:
+                    read, until = self.outbox.acked, min(_monotonic() + patience, end)
+                if not (bye or self.outbox.waiting):
+                    bye = True
+                    self.outbox.control(encode((BYE, "")))
                 self._flush()
-                await asyncio.wait({self._goodbye}, timeout=0.01)
-            self.outbox.control(encode((BYE, "")))
-            self._flush()
-            while self.outbox.pending and not self._goodbye.done() and _monotonic() < deadline:
-                await asyncio.wait({self._goodbye}, timeout=0.01)
-            self._said_bye = True
-            await asyncio.wait({self._goodbye}, timeout=max(0.0, deadline - _monotonic()))
+                self._said_bye = self._said_bye or (bye and not self.outbox.pending)
+                await asyncio.wait({goodbye}, timeout=_LEAVING)
         self.end(Unavailable("this client was closed"))

@@ -35,6 +35,7 @@ from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.records import (
     CANCEL,
     END,
+    ENDLESS,
     HEADER_LIMIT,
     REQUEST,
     Buffer,
@@ -60,8 +61,8 @@ _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
 
 _FLUSH_LEAST, _FLUSH_MOST = 8, 256  # calls that leave at once: half of what is in flight, within these
+_LONGEST = ENDLESS * 0.001  # seconds
 _RECORD_LIMIT = HEADER_LIMIT - 1024
-_LONGEST = 86_400 * 20.0  # seconds; more is not sent
 
 _any = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
@@ -224,7 +225,7 @@ class Connection(ClientLink):
     ) -> None:
         """Encode a call and queue it: what is wrong with it reaches its caller, and later changes do no harm."""
         # Rounded up: a server that ended the call too early would make a deadline look like its own failure.
-        milliseconds = int(timeout * 1000.0) + 1 if timeout < _LONGEST else int(_LONGEST * 1000)
+        milliseconds = int(timeout * 1000.0) + 1 if timeout < _LONGEST else ENDLESS
         if type(method) is not str:
             raise InvalidArgument(f"a method's name is text such as 'calc.add'; got {method!r}")
         more = None if metadata is None and opening is None else (checked(metadata), opening)
@@ -453,22 +454,26 @@ class Connection(ClientLink):
         if self.phase is not Phase.READY:
             return
         super()._drain_away(reason)
-        for key in [key for key in self.outbox.entries if key in self.calls]:
+        self._lose_notifications(reason)
+        for key in list(filter(self.outbox.of_call, self.outbox.entries)):
             self.outbox.remove(key)
-            self._settle_call(self.calls.pop(key), NeverRan(Unavailable(reason.message)))
+            call = self.calls.pop(key, None)
+            if call is not None:
+                self._settle_call(call, NeverRan(Unavailable(reason.message)))
         self.turns.go_on()
+
+    def _lose_notifications(self, reason: RpcError) -> None:
+        """Count those that have not left: nobody else would say that they are lost."""
+        lost = sum(key not in self.calls and self.outbox.of_call(key) for key in self.outbox.entries)
+        if lost:
+            self._notices.note("notifications lost", f"{lost} waited to be sent when {reason.message}", lost)
 
     def _on_end(self, reason: RpcError) -> None:
         """What is in flight is lost, whatever the session ended for; what never left may go elsewhere."""
         if self._timer is not None:
             self._timer.cancel()
-        never_left = self.outbox.entries
-        notifications = sum(key not in self.calls and self.outbox.of_call(key) for key in never_left)
-        if notifications:
-            self._notices.note(
-                "notifications lost", f"{notifications} waited to be sent when {reason.message}", notifications
-            )
-        lost = 0
+        self._lose_notifications(reason)
+        never_left, lost = self.outbox.entries, 0
         for key, call in self.calls.items():
             if key in never_left:
                 self._settle_call(call, NeverRan(Unavailable(reason.message)))

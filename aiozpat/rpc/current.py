@@ -61,7 +61,7 @@ class Call:
 
     @property
     def time_left(self) -> float:
-        """Seconds until the caller's deadline; below zero once it has passed."""
+        """Seconds until the caller's deadline; below zero once it has passed, infinite once the handler has ended."""
         return self._job.deadline - time.monotonic()
 
     @property

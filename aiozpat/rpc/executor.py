@@ -27,6 +27,7 @@ from aiozpat.protocol.admission import Decision, Gate
 from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.records import (
     END,
+    ENDLESS,
     METADATA_LIMIT,
     REPLY,
     Cancel,
@@ -53,6 +54,7 @@ _log = logging.getLogger("aiozpat.server")
 _EAGER = sys.version_info >= (3, 12)  # a handler that never suspends then ends inside its task's constructor
 FLUSH_AT = 128  # replies that leave at once; waiting for more would make both sides take turns
 _monotonic = time.monotonic
+_NEVER = math.inf
 Task = asyncio.Task
 
 
@@ -231,7 +233,8 @@ class Executor:
                 args = route.decode_foreign(request.params, session.values)
             if request.metadata is not None and metadata_bytes(request.metadata) > METADATA_LIMIT:
                 raise InvalidArgument(f"{route.name}: more than {METADATA_LIMIT} bytes of metadata")
-            job = Job(session, key, route, args, now + request.timeout * 0.001, request.metadata)
+            deadline = now + request.timeout * 0.001 if request.timeout < ENDLESS else math.inf
+            job = Job(session, key, route, args, deadline, request.metadata)
             if route.streams or request.opening is not None:
                 attach(job, request.opening, self._limits.stream_window)
         except RpcError as error:
@@ -346,6 +349,7 @@ class Executor:
                 raise
         finally:
             job.args = ()  # asyncio keeps timers that were cancelled, and with them the handler's context
+            job.deadline = _NEVER  # of no concern to the tasks that it has started and left behind
             gate = self.gate
             if route.gate is None and not self._watched and not gate.queue:
                 gate.running -= 1
@@ -393,6 +397,7 @@ class Executor:
                 raise
         finally:
             job.args = ()  # as above
+            job.deadline = _NEVER
             if outbound is not None:
                 outbound.end()
             self._release(job)

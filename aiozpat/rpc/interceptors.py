@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+from aiozpat.checks import LONGEST
 from aiozpat.errors import DeadlineExceeded
-from aiozpat.rpc.checks import LONGEST
 from aiozpat.rpc.current import Call
 from aiozpat.rpc.requests import as_dict
 
@@ -55,8 +55,10 @@ def checked(interceptors: Iterable[Interceptor]) -> tuple[Interceptor, ...]:
     """Interceptors as a tuple.
 
     Raises:
-        TypeError: One of them can't be called.
+        TypeError: One of them can't be called, or it is no list.
     """
+    if callable(interceptors):
+        raise TypeError(f"interceptors are a list; got {interceptors!r}")
     every = tuple(interceptors)
     for interceptor in every:
         if not callable(interceptor):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeAlias
 
+_log = logging.getLogger("aiozpat.server")
 Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 
 
@@ -42,6 +44,8 @@ class Lifespans:
         except asyncio.CancelledError:
             self._task.cancel()
             await asyncio.wait({self._task})
+            if not self._task.cancelled() and (error := self._task.exception()) is not None:
+                _log.error("a service's lifespan failed when its start was cancelled", exc_info=error)
             raise
         finally:
             waiting.cancel()

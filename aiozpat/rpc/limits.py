@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from aiozpat.checks import number, whole_number
 from aiozpat.protocol.flow import MAX_WINDOW
-from aiozpat.rpc.checks import number, whole_number
 
 MIB = 1024 * 1024
 

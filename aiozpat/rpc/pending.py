@@ -94,7 +94,7 @@ def failure(event: MonitorEvent) -> str:
     if event.kind is MonitorEventKind.HANDSHAKE_FAILED_AUTH:
         return "it refused this client's key"
     if event.kind is MonitorEventKind.HANDSHAKE_FAILED_PROTOCOL:
-        return "no ZeroMQ handshake: another protocol, or another security mechanism, is spoken there"
+        return "no ZeroMQ handshake: another protocol, kind of socket or security mechanism is spoken there"
     if event.kind is MonitorEventKind.HANDSHAKE_FAILED_NO_DETAIL:
-        return "the handshake broke off (with CURVE: probably the wrong server key)"
-    return "nobody listens there, or it does not answer; trying again"
+        return "the connection was closed during the handshake: is a ZeroMQ socket there?"
+    return "nobody listens there, there is no such host, or it does not answer; trying again"

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from weakref import WeakSet
 
+from aiozpat.checks import LONGEST
 from aiozpat.errors import Closed, DeadlineExceeded, ResourceExhausted, RpcError, Unavailable, Unimplemented
 from aiozpat.observability.notices import Notices
 from aiozpat.rpc.channel import Channel, ChannelSettings
-from aiozpat.rpc.checks import LONGEST
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.pending import NeverRan
 from aiozpat.rpc.states import ClientState, StateChanges
@@ -19,7 +19,6 @@ from aiozpat.transport import Context
 
 _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
-_GOODBYE = 1.0  # seconds for a server to answer our goodbye
 
 
 class Pool:
@@ -64,6 +63,7 @@ class Pool:
         self._ready: list[Connection] = []
         self._turn = 0
         self._changed: asyncio.Event | None = None
+        self._closing = asyncio.Event()
 
     def open(self, context: Context) -> None:
         """Begin to connect."""
@@ -73,15 +73,21 @@ class Pool:
                 self._channels.append(Channel(context, endpoint, self._settings, self._notices, self._on_change))
         except BaseException:
             self.abort()
+            self._channels.clear()
             raise
 
-    async def close(self) -> None:
-        """Say goodbye to all servers, and end all sessions."""
+    async def close(self, timeout: float) -> None:
+        """Say goodbye to all servers, and end all sessions.
+
+        Args:
+            timeout: Seconds for them to read what they were sent, as long as they go on reading.
+        """
         self._set_state(ClientState.CLOSED)
+        self._closing.set()
         self.usable = None
         self._ready = []
         try:
-            await asyncio.gather(*(channel.close(_GOODBYE) for channel in self._channels))
+            await asyncio.gather(*(channel.close(timeout) for channel in self._channels))
         finally:
             self.abort()
 
@@ -177,6 +183,17 @@ class Pool:
             finally:
                 self.waiting -= 1
         return connection
+
+    async def pause(self, seconds: float) -> None:
+        """Wait between two attempts of a call; not where the client is closed meanwhile."""
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            return
+        finally:
+            self.waiting -= 1
 
     def _reason(self) -> RpcError:
         """Why there is no session now."""

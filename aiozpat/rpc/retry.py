@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from dataclasses import dataclass
 
+from aiozpat.checks import number, whole_number
 from aiozpat.errors import RpcError, StatusCode
-from aiozpat.rpc.checks import number, whole_number
 
 _monotonic = time.monotonic
 
@@ -18,20 +17,22 @@ class Retry:
     """A policy for calls that fail, given to a `Client`.
 
     Tried again is only what is safe: a call that the server refused before it ran (it was overloaded), or one that is
-    idempotent, as its service or its caller says. What never left this process needs no policy, and waits for a
-    connection. A deadline holds for all attempts together.
+    idempotent, as its service or its caller says. What never left this process, or met a server that drains, needs no
+    policy, and waits for a connection. A deadline holds for all attempts together. Only `call` is tried again, and not
+    where it sends an async iterator: streams, conversations and notifications are not.
 
     Args:
-        attempts: How often a call is made at most, the first time included.
+        attempts: How often a call is made at most, the first time and a hedge included.
         backoff: Seconds before the second attempt, at most; doubled for each further one. How long it really is, is
             random, so that clients that failed together don't come back together.
         max_backoff: Seconds between two attempts at most.
         codes: How a call must have ended.
         budget: Retries for each call made, over time: 0.1 lets a tenth of the load come back as retries. Without it,
             retries would keep down a service that is down.
-        burst: Retries that may come at once, beyond the budget.
+        burst: Retries that may come at once, beyond the budget, and that can be saved up from it (1 at least).
         hedge: Seconds after which an idempotent call that is not answered yet is made once more, on another server
-            where there is one; the first answer counts, and the other call is cancelled. `None`: never.
+            where there is one; the first answer counts, be it a result or an error that is not among `codes`, and the
+            other call is cancelled. It is taken from the budget. `None`: never.
 
     Raises:
         ValueError: A value is out of range.
@@ -83,7 +84,7 @@ class Budget:
         """
         earned = (calls - self._counted) * self.policy.budget
         self._counted = calls
-        self._tokens = min(self.policy.burst, self._tokens + earned)
+        self._tokens = min(max(1.0, self.policy.burst), self._tokens + earned)
         if self._tokens < 1:
             return False
         self._tokens -= 1
@@ -107,21 +108,21 @@ class Attempts:
         self._deadline = deadline
         self._made = 1
 
-    async def after(self, error: RpcError, calls: int) -> bool:
-        """Wait for the next attempt, where there is to be one; False if this error is the end.
+    def pause(self, error: RpcError, calls: int, made: int = 0) -> float | None:
+        """Seconds to wait for the next attempt, where there is to be one; None if this error is the end.
 
         Args:
             error: How the last one ended.
             calls: How many calls the client has made so far.
+            made: How many attempts were made, where others make some too.
         """
         policy = self._budget.policy
-        if self._made >= policy.attempts or error.code not in policy.codes:
-            return False
+        if max(self._made, made) >= policy.attempts or error.code not in policy.codes:
+            return None
         if not (error.refused or self._idempotent):
-            return False
+            return None
         pause = policy.pause(self._made)
         if _monotonic() + pause >= self._deadline or not self._budget.spend(calls):
-            return False
+            return None
         self._made += 1
-        await asyncio.sleep(pause)
-        return True
+        return pause

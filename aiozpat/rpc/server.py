@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
+from aiozpat.checks import given, number
 from aiozpat.codec import JSON, Codec, Values
 from aiozpat.errors import Closed, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import MethodStatistics, ServerStatistics
 from aiozpat.protocol.records import CODEC
-from aiozpat.rpc.checks import given, number
 from aiozpat.rpc.executor import Executor
 from aiozpat.rpc.interceptors import ServerInterceptor, checked
 from aiozpat.rpc.introspection import reserved_service
@@ -26,10 +26,11 @@ from aiozpat.rpc.route import Route
 from aiozpat.rpc.service import Service
 from aiozpat.rpc.settings import LinkSettings, options_of, process_name
 from aiozpat.rpc.signals import handled
-from aiozpat.transport import Context, SocketOptions, check_bind, endpoints_of
+from aiozpat.transport import Context, SocketOptions, check_bind, context_given, endpoints_of
 from aiozpat.version import __version__
 
 _log = logging.getLogger("aiozpat.server")
+_CLEANING_UP = 1.0  # seconds for handlers that were cancelled
 _GOODBYE = 1.0  # seconds for the clients to say goodbye
 
 
@@ -100,7 +101,7 @@ class Server:
         self._send_tracebacks = send_tracebacks
         self._codecs = _by_name(codecs)
         self._interceptors = checked(interceptors)
-        self._context = given(context, Context, "a context is an aiozpat.Context()")
+        self._context = context_given(context)
         self._notices = Notices(_log)
         self._executor: Executor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -208,9 +209,12 @@ class Server:
         if self._serving:
             raise UsageError("serve_forever() runs already")
         self._serving = True
-        with handled(self._loop, self._on_signal):
-            await self._stopping.wait()
-            await self.close()
+        try:
+            with handled(self._loop, self._on_signal):
+                await self._stopping.wait()
+                await self.close()
+        finally:
+            self._serving = False
 
     def stop(self) -> None:
         """Let `serve_forever` drain and return; may be called from any thread, and at any time."""
@@ -252,12 +256,14 @@ class Server:
             executor.refuse("the server is draining")
             listener.goaway("the server is draining")
             await self._drained(executor, self._grace if grace is None else grace)
-            left = await executor.stop(timeout=1.0)
+            left = await executor.stop(timeout=_CLEANING_UP)
             if left:
                 self._notices.note("call left running", f"{left} handlers did not end when they were cancelled")
             await listener.bye("the server has ended", _GOODBYE)
+        except BaseException:
+            await executor.stop(timeout=_CLEANING_UP)  # what the lifespans gave, handlers need to the last
+            raise
         finally:
-            executor.abort()
             await self._end(listener)
 
     async def _end(self, listener: Listener) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, overload
 
+from aiozpat.checks import whole_number
 from aiozpat.errors import UsageError
 from aiozpat.rpc.interface import MAX_QUEUED, MethodOptions, implemented
 from aiozpat.rpc.lifespan import Lifespan
@@ -157,10 +158,14 @@ class Service:
         full = f"{self.name}.{short}"
         if short in self._methods:
             raise UsageError(f"{full} is registered already")
-        if options.max_concurrency is not None and options.max_concurrency < 1:
-            raise UsageError(f"{full}: max_concurrency is at least 1; got {options.max_concurrency}")
-        if options.max_queued < 0:
-            raise UsageError(f"{full}: max_queued is at least 0; got {options.max_queued}")
+        if not inspect.isroutine(handler):
+            raise UsageError(f"{full}: a handler is a function or a method; got {handler!r}")
+        try:
+            if options.max_concurrency is not None:
+                whole_number(f"{full}: max_concurrency", options.max_concurrency)
+            whole_number(f"{full}: max_queued", options.max_queued, least=0)
+        except (TypeError, ValueError) as error:
+            raise UsageError(str(error)) from None
         signature = signature_of(full, handler)
         self._methods[short] = Method(
             name=full,

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from aiozpat.checks import given, number
 from aiozpat.protocol.flow import MAX_WINDOW
 from aiozpat.protocol.records import HEADER_LIMIT, HELLO, VERSIONS, encode
-from aiozpat.rpc.checks import given, number
-from aiozpat.transport import SocketOptions
+from aiozpat.transport import SocketOptions, options_given
 
 MISSES = 3  # heartbeats without a word make a peer dead
 QUEUE_MESSAGES = 64  # high-water mark: messages are batches; 1000 of them let one idle reader hold 988 MiB
@@ -44,6 +44,7 @@ class LinkSettings:
             raise ValueError(f"heartbeat is between 0.01 and 3600 seconds; got {self.heartbeat!r}")
         if self.options.max_message_bytes < HEADER_LIMIT:
             raise ValueError(f"SocketOptions.max_message_bytes of a client or server is at least {HEADER_LIMIT}")
+        given(self.name, str, f"a name is text of up to {_NAME_LIMIT} characters")
         if not 0 < len(self.name) <= _NAME_LIMIT:
             raise ValueError(f"a name is text of up to {_NAME_LIMIT} characters; got {str(self.name)[:50]!r}")
 
@@ -62,8 +63,7 @@ def options_of(options: SocketOptions | None) -> SocketOptions:
     Raises:
         TypeError: They are none.
     """
-    options = given(options, SocketOptions, "options are aiozpat.SocketOptions(...)") or SocketOptions()
-    return options.with_queues(QUEUE_MESSAGES)
+    return options_given(options).with_queues(QUEUE_MESSAGES)
 
 
 def window_of(limits: Mapping[str, int], own: int) -> int:

@@ -62,6 +62,8 @@ def signature_of(name: str, function: Callable[..., Any]) -> Signature:
         else:
             stream_at, sends = len(parameters), _item_of(hint)
     replies, result = _result_of(name, function, hints.get("return", Any))
+    if stream_at is not None and not replies and not inspect.iscoroutinefunction(function):
+        raise UsageError(f"{name} is a plain function, which can't read an AsyncIterator: write it as `async def`")
     return Signature(tuple(parameters), stream_at, sends, replies, result)
 
 

@@ -15,9 +15,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
+from aiozpat.checks import LONGEST
 from aiozpat.errors import Closed, DeadlineExceeded, RpcError, UsageError
 from aiozpat.protocol.records import Opening
-from aiozpat.rpc.checks import LONGEST
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
 from aiozpat.rpc.flows import DecodesItems, Outbound, pump
@@ -176,17 +176,19 @@ class Stream(Generic[T]):
                 _log.debug("%s: its block was left, which is no failure", opened.method)
 
         self._around = asyncio.ensure_future(chain(opened.interceptors, seen, last)())
+        self._around.add_done_callback(_look_at)
         either: set[asyncio.Future[Any]] = {sent, self._around}
         left = min(self._deadline - _monotonic(), opened.idle, LONGEST)
         try:
             done, _ = await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if not done and holder:
+            if not done and not holder:  # it waits for a connection, which has its own time
+                left = min(opened.idle, LONGEST)
+                done, _ = await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
                 raise DeadlineExceeded(f"{opened.method}: an interceptor took all the time there was to open it")
-            if not done:  # it waits for a connection, and keeps to that time itself
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not sent.done():
                 await self._around
-                raise UsageError(f"an interceptor of {opened.method} returned without having awaited proceed()")
+                raise UsageError(f"an interceptor of {opened.method} did not await proceed(), or kept what that raised")
         except BaseException:
             holder.clear()  # an interceptor that is cancelled, and proceeds all the same, opens nothing
             self._around.cancel()
@@ -196,14 +198,14 @@ class Stream(Generic[T]):
             raise
         return sent.result()
 
-    async def _open(self) -> tuple[Connection, StreamCall]:
-        """Send the call."""
+    async def _open(self, by: float = math.inf) -> tuple[Connection, StreamCall]:
+        """Send the call, by that time at the latest."""
         opened = self._opened
         opening = Opening(
             opened.window, opened.sends, 0 if opened.idle == math.inf else max(1, round(opened.idle * 1000))
         )
         try:
-            until = min(self._deadline, _monotonic() + opened.idle)
+            until = min(self._deadline, _monotonic() + opened.idle, by)
             self._connection = connection = await self._client.connection(until, opened.wait_for_ready)
             if self._left:  # by another task, while a reader waited for a session
                 raise Closed(f"the block of this stream of {opened.method} was left")
@@ -235,17 +237,19 @@ class Stream(Generic[T]):
         current: deque[T] = pending.inbound.current
         if len(current) > 1:
             return current.popleft()
-        try:
-            return cast("T", await pending.inbound.advance())
-        except NeverRan as signal:
-            await self._again(signal)
-            return await self.__anext__()
-        except RpcError as error:
-            if self._connection is not None:
-                self._connection.fail(pending, error)  # nothing came in time: so the call is over
-            raise _of_a_call(error) from None
+        by = math.inf
+        while True:
+            try:
+                return cast("T", await pending.inbound.advance())
+            except NeverRan as signal:
+                by = min(by, _monotonic() + self._opened.idle)  # of all that turn it away together
+                pending = await self._again(signal, by)
+            except RpcError as error:
+                if self._connection is not None:
+                    self._connection.fail(pending, error)  # nothing came in time: so the call is over
+                raise _of_a_call(error) from None
 
-    async def _again(self, signal: NeverRan) -> None:
+    async def _again(self, signal: NeverRan, by: float) -> StreamCall:
         """The call did not run: open it on another session, unless items were sent, which nobody kept."""
         if self._opened.sends:
             raise _of_a_call(signal)
@@ -253,7 +257,7 @@ class Stream(Generic[T]):
             await self._client.after(signal, self._opened.wait_for_ready)
         except RpcError as error:
             raise _of_a_call(error) from None
-        await self._open()
+        return (await self._open(by))[1]
 
     async def _result(self) -> Any:
         pending = self._pending
@@ -345,6 +349,12 @@ def _of_a_call(error: BaseException) -> BaseException:
     if isinstance(error, RpcError):
         error.from_call = True
     return error
+
+
+def _look_at(around: asyncio.Future[Any]) -> None:
+    """See what interceptors raised, or asyncio would complain of it: who reads the stream has had it, or is gone."""
+    if not around.cancelled():
+        around.exception()
 
 
 def _pass_on(over: asyncio.Future[None], last: bool, call: asyncio.Future[Any]) -> None:

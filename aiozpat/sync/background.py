@@ -176,7 +176,7 @@ def _hold() -> Background:
     """The loop of this process, started if need be; it counts one more client."""
     global _current
     with _lock:
-        if _current is None:
+        if _current is None or _current.over is not None:  # it may have ended by itself
             _current = Background()
             _all.add(_current)
         _current.users += 1

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
+from aiozpat.checks import named
 from aiozpat.codec import Codec
 from aiozpat.errors import Closed, UsageError
 from aiozpat.observability.statistics import ClientStatistics
@@ -382,7 +383,7 @@ class Client:
         Raises:
             UsageError: There is an iterator among the params.
         """
-        if any(isinstance(value, Iterator) for value in (*args, *(params or {}).values())):
+        if any(isinstance(value, Iterator) for value in (*args, *named(params or {}).values())):
             raise UsageError(f"open({method!r}) sends items by send(); give an iterator to stream() or call()")
         return Conversation(
             self._lease,

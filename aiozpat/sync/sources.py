@@ -9,6 +9,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
+from aiozpat.checks import named
 from aiozpat.errors import UsageError
 from aiozpat.sync.handoff import Mailbox
 
@@ -126,7 +127,7 @@ def sources_in(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def named_sources_in(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The same of params by name."""
-    return None if params is None else {name: source_of(value) for name, value in params.items()}
+    return None if params is None else {name: source_of(value) for name, value in named(params).items()}
 
 
 def source_of(value: Any) -> Any:

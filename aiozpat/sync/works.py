@@ -12,7 +12,6 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from aiozpat.errors import AiozpatError, Cancelled, Closed, RpcError
 from aiozpat.rpc import Client
 from aiozpat.rpc.connection import Connection
-from aiozpat.rpc.current import current_job
 from aiozpat.rpc.pending import Answer, NeverRan, Pending
 from aiozpat.sync.handoff import Waiter
 
@@ -120,12 +119,6 @@ class LoopClient(Client):
         """End all sessions, and the calls in flight with them, without a word to the servers."""
         self._pool.abort()
 
-    def deadline_after(self, timeout: float | None) -> float:
-        """When a call ends that is made now, `time.monotonic()`; from any thread."""
-        deadline = _monotonic() + (self._timeout if timeout is None else timeout)
-        job = current_job()
-        return deadline if job is None else min(deadline, job.deadline)
-
     def begin(
         self,
         method: str,
@@ -173,7 +166,7 @@ class Call(Work[Any]):
         super().__init__()
         self._client = client
         self._request = request
-        self._deadline = client.deadline_after(timeout)
+        self._deadline = client._deadline_after(timeout)
         self._begun: tuple[Connection, Pending[Any]] | None = None
 
     def coroutine(self) -> Coroutine[Any, Any, Any]:

@@ -1,17 +1,18 @@
 """The one owner of each ZeroMQ socket: batched receiving, sends that never block, monitor, options, contexts.
 
-Nothing here knows what a call is. Only this package (and `security`) imports zmq.
+Nothing here knows what a call is. Only this package imports zmq, and the command line, whose demo needs plain peers.
 """
 
 from aiozpat.transport.address import check_bind, check_connect, endpoints_of
-from aiozpat.transport.context import Context
+from aiozpat.transport.context import Context, context_given
 from aiozpat.transport.forwarder import Forwarder, ProxyKinds
 from aiozpat.transport.kinds import Buffer, Frame, SocketKind, source_fd
 from aiozpat.transport.monitor import MonitorEvent, MonitorEventKind
-from aiozpat.transport.options import SocketOptions
-from aiozpat.transport.socket import Socket
+from aiozpat.transport.options import SocketOptions, options_given
+from aiozpat.transport.socket import DRAIN, Socket
 
 __all__ = [
+    "DRAIN",
     "Buffer",
     "Context",
     "Forwarder",
@@ -24,6 +25,8 @@ __all__ = [
     "SocketOptions",
     "check_bind",
     "check_connect",
+    "context_given",
     "endpoints_of",
+    "options_given",
     "source_fd",
 ]

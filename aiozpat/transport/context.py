@@ -14,6 +14,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 import zmq
 import zmq.asyncio
 
+from aiozpat.checks import given
 from aiozpat.errors import AiozpatError, Closed, UsageError
 
 _log = logging.getLogger("aiozpat.transport")
@@ -136,6 +137,15 @@ class Context:
         finished, _ = await asyncio.wait({done}, timeout=bound)
         if not finished:
             _log.warning("a ZeroMQ context did not end within %.1f s; left to its thread", bound)
+
+
+def context_given(context: Context | None) -> Context | None:
+    """The context that was given, if one was.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    return given(context, Context, "a context is an aiozpat.Context()")
 
 
 def open_contexts() -> int:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 
 import zmq
 
+from aiozpat.checks import given
+
 MIB = 1024 * 1024
 _LEAST_MESSAGE_BYTES = 600  # libzmq measures the handshake too; CURVE's, with a long identity, has up to 547
 
@@ -105,6 +107,15 @@ class SocketOptions:
         if self.receive_buffer_bytes is not None:
             settings.append((zmq.RCVBUF, self.receive_buffer_bytes))
         return settings
+
+
+def options_given(options: SocketOptions | None) -> SocketOptions:
+    """The options that were given, or the defaults.
+
+    Raises:
+        TypeError: They are something else.
+    """
+    return given(options, SocketOptions, "options are aiozpat.SocketOptions(...)") or SocketOptions()
 
 
 def linger_milliseconds(seconds: float) -> int:

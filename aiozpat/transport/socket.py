@@ -31,7 +31,7 @@ from aiozpat.transport.options import SocketOptions, linger_milliseconds
 _BATCH = 64  # messages received before the loop's other work gets its turn
 _ASKED = 4  # of those; where so many stand in line, one vain try to receive costs less than to ask each time
 _BATCH_BYTES = 512 * 1024  # copied out of libzmq before that; several large bodies at once cost page faults besides
-_DRAIN = 1000  # messages
+DRAIN = 1000  # messages that are taken at once before peers are judged
 _FREED = 1.0  # seconds until an address that does not get free is left to libzmq, or to who has taken it
 _RETRY = 0.02  # seconds between tries to send to full peers, should the FD not tell
 _COPY_BELOW = 64 * 1024  # bytes; above, a frame is handed to libzmq without a copy
@@ -514,7 +514,7 @@ class Socket:
 
     def drain(self) -> bool:
         """Receive what has arrived, before a peer is judged gone; False if there is more than can be taken at once."""
-        for _ in range(_DRAIN):
+        for _ in range(DRAIN):
             if self._closed or not self._get(_EVENTS) & _POLLIN:
                 if self._want_write:
                     self.look()  # the edge that told of room is consumed

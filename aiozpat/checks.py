@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-LONGEST = 86_400.0  # seconds; event loops take no infinite ones
+LONGEST = 86_400 * 3650.0  # seconds; event loops take no infinite ones
 _ENDLESS = 1e9  # seconds; no integer on the wire is too small for less
 _MOST = 2**53 - 1  # what a number of any language holds; some of them travel
 
@@ -20,7 +20,7 @@ def whole_number(what: str, value: Any, least: int = 1, most: int = _MOST) -> in
         ValueError: It is no whole one, or out of range.
     """
     text = f"{what} is a whole number from {least} to {most}; got {value!r}"
-    if not isinstance(value, (int, float)):
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(text)
     if not isinstance(value, int) or not least <= value <= most:
         raise ValueError(text)
@@ -58,6 +58,19 @@ def seconds(what: str, value: Any) -> float:
     if not good:
         raise ValueError(text)
     return float(value) if value < _ENDLESS else math.inf
+
+
+def named(params: Any) -> dict[str, Any]:
+    """Params by name.
+
+    Raises:
+        TypeError: They have no names.
+    """
+    try:
+        return dict(params)
+    except (TypeError, ValueError):
+        text = f"params go by name, as in params={{'a': 1}}, or by position, as args; got {params!r}"
+        raise TypeError(text) from None
 
 
 def given(value: Any, kind: type[T], text: str) -> T | None:

@@ -1,0 +1,190 @@
+"""How clients and servers leave: what was sent is read, what handlers need is there to the last."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import aiozpat
+from aiozpat import Client, Server, Service
+from aiozpat.rpc import client_link
+from tests.raw import ACK, GOAWAY, REQUEST, RawServer
+from tests.support import LOOPBACK, PATIENCE, Calc, until
+
+SIZE = 40_000
+WINDOW = 64 * 1024  # the smallest: two notifications of that size fill it
+
+
+class SlowReader(RawServer):
+    """A server that acknowledges a message at a time, for each of which most of a client's patience passes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(window=WINDOW)
+        self.now = 1000.0
+        self.reads = asyncio.Event()
+        self.read = 0
+        self._bytes = 0
+        monkeypatch.setattr(client_link, "_monotonic", lambda: self.now)
+
+    async def _take(self, record: Any) -> None:
+        if record[0] == REQUEST:
+            await self.reads.wait()
+            self.read += 1
+            self._bytes += SIZE
+            self.now += 0.9
+            await self.send([ACK, self._bytes])
+        else:
+            await super()._take(record)
+
+
+async def test_leaving_waits_as_long_as_the_server_goes_on_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with SlowReader(monkeypatch) as server, Client(server.endpoint, heartbeat=3600) as client:
+        await client.ready(PATIENCE)
+        for _ in range(20):
+            await client.notify("s.take", "x" * SIZE)
+        server.reads.set()
+        await asyncio.wait_for(client.close(), PATIENCE)
+        assert server.read == 20
+        assert not client.statistics().notices
+
+
+async def test_leaving_takes_no_longer_than_the_clients_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with SlowReader(monkeypatch) as server, Client(server.endpoint, heartbeat=3600, timeout=5.0) as client:
+        await client.ready(PATIENCE)
+        for _ in range(200):
+            await client.notify("s.take", "x" * SIZE, timeout=60)
+        server.reads.set()
+        await asyncio.wait_for(client.close(), PATIENCE)
+        assert client.statistics().notices["notifications lost"] > 10
+
+
+async def test_notifications_that_wait_when_the_server_drains_are_counted_and_not_sent() -> None:
+    async with RawServer(window=WINDOW) as server, Client(server.endpoint) as client:
+        await client.ready(PATIENCE)
+        for _ in range(10):
+            await client.notify("s.take", "x" * SIZE)
+        await server.record(REQUEST)
+        await server.send([GOAWAY, "draining"], [ACK, 2 * SIZE])
+        await until(lambda: "notifications lost" in client.statistics().notices)
+        lost = client.statistics().notices["notifications lost"]
+        assert lost > 0
+        await client.close()
+        read = 1 + sum(record[0] == REQUEST for record in server.waiting())
+        assert read + lost == 10
+
+
+async def test_a_drain_that_is_cancelled_leaves_handlers_what_they_need_to_clean_up() -> None:
+    order: list[str] = []
+    begun = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        yield
+        order.append("lifespan closed")
+
+    service = Service("s", lifespan=lifespan)
+
+    @service.method
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            order.append("rolled back")
+
+    async with Server(service, bind=LOOPBACK, grace=3600) as server, Client(server.endpoint) as client:
+        calling = asyncio.create_task(client.call("s.work"))
+        await begun.wait()
+        closing = asyncio.create_task(server.close())
+        await until(lambda: server._closed)
+        closing.cancel()
+        await asyncio.wait({closing, calling})
+        calling.exception()
+    assert order == ["rolled back", "lifespan closed"]
+
+
+async def test_serve_forever_may_be_called_again_after_it_was_cancelled(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(server.serve_forever(), 0.01)
+
+
+async def test_what_a_lifespan_raises_when_its_start_is_cancelled_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    begun = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise RuntimeError("half open") from None
+        yield
+
+    service = Service("s", lifespan=lifespan)
+    service.method(name="f")(_nothing)
+    opening = asyncio.create_task(Server(service, bind=LOOPBACK).__aenter__())
+    await begun.wait()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert "half open" in caplog.text
+
+
+async def _nothing() -> None:
+    """Do nothing."""
+
+
+async def test_a_client_that_could_not_be_entered_can_be_closed_and_entered() -> None:
+    client = Client(["tcp://127.0.0.1:9", "ipc:///tmp/" + "x" * 200])
+    for _ in range(2):
+        with pytest.raises(aiozpat.AiozpatError):
+            await client.__aenter__()
+        await client.close()
+        assert not client._pool._channels
+
+
+async def test_a_task_that_a_handler_leaves_behind_may_call_after_the_handlers_deadline(calc: Calc) -> None:
+    left: list[asyncio.Task[int]] = []
+    may_go = asyncio.Event()
+    service = Service("front")
+
+    async with Server(calc.service, bind=LOOPBACK) as behind, Client(behind.endpoint) as inner:
+
+        async def later() -> int:
+            await may_go.wait()
+            await inner.notify("calc.add", 1, 2)
+            assert aiozpat.current_call().time_left > 1e9
+            return await inner.call("calc.add", 1, 2, result_type=int)
+
+        @service.method
+        async def start() -> float:
+            left.append(asyncio.create_task(later()))
+            return aiozpat.current_call().time_left
+
+        async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+            seconds = await client.call("front.start", timeout=0.2, result_type=float)
+            assert seconds <= 0.2
+            await asyncio.sleep(seconds)
+            may_go.set()
+            assert await asyncio.wait_for(left[0], PATIENCE) == 3
+
+
+async def test_a_stream_without_a_timeout_has_no_deadline(calc: Calc) -> None:
+    service = Service("s")
+
+    @service.method
+    async def left() -> AsyncIterator[float]:
+        yield aiozpat.current_call().time_left
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for timeout, seconds in ((None, float("inf")), (1e12, float("inf")), (60.0, 60.0)):
+            async with client.stream("s.left", timeout=timeout, item_type=float) as items:
+                assert seconds - 30 <= await anext(items) <= seconds
