@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from datetime import date, timedelta
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -15,6 +16,16 @@ from aiozpat.protocol.records import Buffer
 
 _KINDS = "biufcmMSU"  # of numpy: whatever has a fixed size and holds no objects
 _DTYPE_LIMIT = 32  # characters
+_MOST_ERRORS = 20  # of one value, that are worth telling
+_HOLDERS = (  # of buffers
+    msgspec.inspect.AnyType,
+    msgspec.inspect.BytesType,
+    msgspec.inspect.ByteArrayType,
+    msgspec.inspect.MemoryViewType,
+    msgspec.inspect.RawType,
+    msgspec.inspect.ExtType,
+    msgspec.inspect.CustomType,
+)
 
 
 def simplified(value: Any, place: Callable[[Buffer], Any]) -> Any:
@@ -29,13 +40,13 @@ def simplified(value: Any, place: Callable[[Buffer], Any]) -> Any:
         TypeError: An array of objects, or of records.
     """
     if _is_model(type(value)):
-        return value.model_dump()
+        return value.model_dump(by_alias=True, round_trip=True)  # as the same class reads it
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         if isinstance(value, numpy.ndarray):
             return _array(value, numpy, place)
         if isinstance(value, numpy.generic):
-            return value.item()
+            return _scalar(value, numpy)
     try:
         view = memoryview(value)
     except TypeError:
@@ -44,8 +55,19 @@ def simplified(value: Any, place: Callable[[Buffer], Any]) -> Any:
     return place(view.cast("B") if view.c_contiguous else memoryview(bytes(view)))
 
 
+def _scalar(value: Any, numpy: Any) -> Any:
+    """A numpy scalar as Python's own value, where that says all of it."""
+    plain = value.item()
+    timeless = value.dtype.kind in "mM" and not isinstance(plain, (date, timedelta))  # a number without its unit
+    if isinstance(plain, numpy.generic) or value.dtype.kind == "V" or timeless:
+        raise TypeError(f"{value!r} of numpy has no value of Python's own: send it as an array, or as what it means")
+    return plain
+
+
 def _array(array: Any, numpy: Any, place: Callable[[Buffer], Any]) -> list[Any]:
     """An array as its type, shape and bytes."""
+    if isinstance(array, numpy.ma.MaskedArray):
+        raise TypeError("a masked array would lose its mask: send its `filled()`, or data and mask")
     if array.dtype.kind not in _KINDS:
         raise TypeError(f"arrays of {array.dtype} can't be sent; what has a fixed size and holds no objects can")
     flat = numpy.ascontiguousarray(array).reshape(-1)
@@ -63,10 +85,21 @@ def restored(kind: Any, value: Any) -> Any:
     if kind is object:
         return value
     if _is_model(kind):
-        return kind.model_validate(value)
+        return _validated(kind, value)
     if is_array(kind):
         return _restored_array(kind, value)
     raise NotImplementedError(f"{kind!r} can't be decoded")
+
+
+def _validated(kind: Any, value: Any) -> Any:
+    """A pydantic model."""
+    try:
+        return kind.model_validate(value)
+    except ValueError as error:
+        count = getattr(error, "error_count", lambda: 0)()
+        if count <= _MOST_ERRORS:
+            raise
+    raise ValueError(f"{count} validation errors for {kind.__name__}")  # the text of a million takes gigabytes
 
 
 def _restored_array(kind: Any, value: Any) -> Any:
@@ -115,24 +148,32 @@ def check(wanted: Any) -> None:
     Raises:
         TypeError: It can't; the message names what.
     """
-    for kind in _custom(msgspec.inspect.type_info(wanted), set()):
-        if kind is not object and not _is_model(kind) and not is_array(kind):
-            raise TypeError(f"{kind!r} is no type that can travel: use builtins, dataclasses, msgspec Structs, ...")
+    for info in _within(msgspec.inspect.type_info(wanted), set()):
+        if isinstance(info, msgspec.inspect.CustomType):
+            kind = info.cls
+            if kind is not object and not _is_model(kind) and not is_array(kind):
+                raise TypeError(f"{kind!r} is no type that can travel: use builtins, dataclasses, msgspec Structs, ...")
+        elif isinstance(info, msgspec.inspect.DataclassType) and hasattr(info.cls, "__pydantic_validator__"):
+            raise TypeError(f"{info.cls!r} is pydantic's dataclass, which would not check it here: use a BaseModel")
 
 
-def _custom(info: Any, seen: set[int]) -> Iterator[Any]:
-    """The types within a type that msgspec leaves to hooks."""
-    if isinstance(info, msgspec.inspect.CustomType):
-        yield info.cls
-    elif isinstance(info, (msgspec.inspect.Type, msgspec.inspect.Field)):
+def takes_buffers(wanted: Any) -> bool:
+    """Whether a value of that type may be or hold a buffer."""
+    return any(isinstance(info, _HOLDERS) for info in _within(msgspec.inspect.type_info(wanted), set()))
+
+
+def _within(info: Any, seen: set[int]) -> Iterator[Any]:
+    """What msgspec knows of a type, and of all types within it."""
+    if isinstance(info, (msgspec.inspect.Type, msgspec.inspect.Field)):
         if id(info) not in seen:
             seen.add(id(info))
+            yield info
             if isinstance(info, msgspec.inspect.Field):
                 # A name outside ASCII is not found by msgspec's decoders before it was encoded once in this process:
                 # https://github.com/msgspec/msgspec/issues/1126
                 msgspec.msgpack.encode(info.encode_name)
             for name in info.__struct_fields__:
-                yield from _custom(getattr(info, name), seen)
+                yield from _within(getattr(info, name), seen)
     elif isinstance(info, (tuple, list)):
         for part in info:
-            yield from _custom(part, seen)
+            yield from _within(part, seen)

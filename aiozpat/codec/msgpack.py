@@ -7,9 +7,10 @@ itself, not inside containers; arrays and other buffers that MessagePack does no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, MutableSequence, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias, get_args, get_origin
+from types import UnionType
+from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -18,6 +19,8 @@ from aiozpat.errors import InvalidArgument
 from aiozpat.protocol.records import BUFFER_EXT, BUFFER_THRESHOLD, Buffer
 
 ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError, BufferError)
+# What making a decoder raises for a type that none can be made for, such as one that leads nowhere.
+TYPE_ERRORS = (TypeError, ValueError, NotImplementedError, NameError, SyntaxError, RecursionError)
 
 BUFFER_TYPES = frozenset((bytes, bytearray, memoryview))
 MIXED_LIMIT = 256 * 1024  # bytes of a value beside its buffers: decoded without types it can be 72 times as large
@@ -48,7 +51,10 @@ def _reference(index: int) -> msgspec.msgpack.Ext:
 
 def is_large(value: Buffer) -> bool:
     """Whether a value of one of `BUFFER_TYPES` travels as a buffer frame."""
-    return (value.nbytes if type(value) is memoryview else len(value)) >= BUFFER_THRESHOLD
+    try:
+        return (value.nbytes if type(value) is memoryview else len(value)) >= BUFFER_THRESHOLD
+    except ValueError:  # a view that was released: encoding it says so
+        return False
 
 
 def _frozen(value: Buffer) -> Buffer:
@@ -89,6 +95,7 @@ def refuse_extension(code: int, data: memoryview) -> Any:
 
 
 _ONLY = pack(_reference(0))  # a value that is nothing but the first buffer
+_CONTAINERS = (list, dict, Mapping, MutableMapping, Sequence, MutableSequence, Collection)
 _DIRECT: dict[type, Callable[[memoryview], Any]] = {bytes: bytes, bytearray: bytearray, memoryview: lambda view: view}
 
 
@@ -99,13 +106,14 @@ class Decoder:
         wanted: The type to decode into.
     """
 
-    __slots__ = ("_direct", "_loose", "_wanted", "plain")
+    __slots__ = ("_direct", "_loose", "_takes_buffers", "_wanted", "plain")
 
     def __init__(self, wanted: Any) -> None:
         hooks.check(wanted)
         self._wanted = wanted
         self._direct = _DIRECT.get(wanted) if isinstance(wanted, type) else None
         self._loose = is_loose(wanted)
+        self._takes_buffers = hooks.takes_buffers(wanted)
         self.plain: Callable[[Raw], Any] = msgspec.msgpack.Decoder(
             wanted, ext_hook=refuse_extension, dec_hook=hooks.restored
         ).decode
@@ -121,6 +129,8 @@ class Decoder:
         """
         if not buffers:
             return self.plain(raw)
+        if not self._takes_buffers:
+            return self._without(raw)
         if self._direct is not None and bytes(raw) == _ONLY and len(buffers) == 1:
             return self._direct(buffers[0])
         if len(memoryview(raw)) > MIXED_LIMIT:
@@ -129,6 +139,13 @@ class Decoder:
             _with_buffers(raw, buffers), self._wanted, builtin_types=_NATIVE, dec_hook=hooks.restored
         )
         return loosened(value) if self._loose else value
+
+    def _without(self, raw: Raw) -> Any:
+        """Decode what can hold no buffer into its type at once: without types, 100 KB can be made to take a second."""
+        try:
+            return self.plain(raw)
+        except msgspec.ValidationError as error:
+            raise msgspec.ValidationError(str(error).replace("got `ext`", "got `bytes`")) from None
 
 
 class ItemDecoder:
@@ -163,9 +180,12 @@ class ItemDecoder:
 
 def is_loose(wanted: Any) -> bool:
     """Whether no type is asked for, of a value or of what it holds."""
-    if wanted in (Any, object, list, dict):
+    if wanted in (Any, object, list, dict) or isinstance(wanted, TypeVar):
         return True
-    return get_origin(wanted) in (list, dict) and is_loose(get_args(wanted)[-1])
+    origin, inner = get_origin(wanted), get_args(wanted)
+    if origin in (Union, UnionType):
+        return any(map(is_loose, inner))
+    return origin in _CONTAINERS and bool(inner) and is_loose(inner[-1])
 
 
 def loosened(value: Any) -> Any:

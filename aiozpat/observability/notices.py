@@ -9,8 +9,12 @@ from collections import Counter
 _PAUSE = 10.0  # seconds between two log lines of one kind
 
 
+_LINE = 2000  # characters
+
+
 def printable(text: str) -> str:
-    """A peer's words as one line of a log: what can't be printed is written as an escape."""
+    """A peer's words as one line of a log, not a long one: what can't be printed is written as an escape."""
+    text = text[:_LINE]
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 

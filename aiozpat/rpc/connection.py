@@ -64,7 +64,7 @@ _FLUSH_LEAST, _FLUSH_MOST = 8, 256  # calls that leave at once: half of what is 
 _LONGEST = ENDLESS * 0.001  # seconds
 _RECORD_LIMIT = HEADER_LIMIT - 1024
 
-_any = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_any: Callable[[msgspec.Raw], dict[Any, Any]] = msgspec.msgpack.Decoder(dict[str | int, Any]).decode
 
 
 class Connection(ClientLink):
@@ -263,8 +263,11 @@ class Connection(ClientLink):
         """As `_put`, for params with large buffers, and with types that MessagePack does not know."""
         buffers: list[Buffer] = []
         copy = not wire_id or (more is not None and more[1] is not None)
-        params = rich(method, extracted(params, buffers), buffers, copy=copy)
-        record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *(more or ())))
+        try:
+            params = rich(method, extracted(params, buffers), buffers, copy=copy)
+            record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *(more or ())))
+        except ENCODE_ERRORS as error:  # a buffer that was released; text that is none, as a name or as metadata
+            raise InvalidArgument(f"{method!r} can't be called so: {error}") from error
         if buffers:
             check_buffers(f"the params of {method}", len(record), buffers, self.peer_buffer_bytes)
         self._check_room(method, len(record))

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from aiozpat.codec import TYPE_ERRORS
 from aiozpat.errors import UsageError
 
 D = TypeVar("D")
@@ -48,5 +49,5 @@ class Decoders(dict[Any, D]):
         """A new decoder."""
         try:
             return self._make(wanted)
-        except (TypeError, ValueError, NotImplementedError) as error:
+        except TYPE_ERRORS as error:
             raise UsageError(f"{wanted!r} can't be decoded: {error}") from error

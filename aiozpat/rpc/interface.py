@@ -7,7 +7,7 @@ import re
 from abc import ABCMeta
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, get_args, overload
 
 from aiozpat.errors import UsageError
 from aiozpat.rpc.signature import Signature, signature_of
@@ -110,6 +110,10 @@ def methods_of(interface: type) -> tuple[InterfaceMethod, ...]:
             f"{interface.__name__} is a Protocol or an abstract class, which type checkers don't take for a stub: make "
             "it a plain class whose methods raise NotImplementedError"
         )
+    for base in interface.__mro__[:-1]:
+        for name, value in vars(base).items():
+            if isinstance(value, (staticmethod, classmethod)) and not name.startswith("_"):
+                raise UsageError(f"{interface.__name__}.{name} is a {type(value).__name__}, and no method")
     found = tuple(
         _interface_method(interface, attribute, function)
         for attribute, function in _functions(interface).items()
@@ -124,8 +128,17 @@ def _interface_method(interface: type, attribute: str, function: Callable[..., A
     options = options_of(function) or MethodOptions()
     # Bound to nothing: the signature without `self`.
     bound = function.__get__(object())
-    signature = signature_of(f"{interface.__name__}.{attribute}", bound)
+    name = f"{interface.__name__}.{attribute}"
+    signature = signature_of(name, bound)
+    kinds = [parameter.annotation for parameter in signature.parameters]
+    for kind in (*kinds, signature.sends, signature.result):
+        if _is_generic(kind):
+            raise UsageError(f"{name}: nobody says what type {kind} is; an interface writes its types out")
     return InterfaceMethod(attribute, options.name or attribute, function, signature, options)
+
+
+def _is_generic(kind: Any) -> bool:
+    return isinstance(kind, TypeVar) or any(map(_is_generic, get_args(kind)))
 
 
 def _functions(cls: type) -> dict[str, Callable[..., Any]]:

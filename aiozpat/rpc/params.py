@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from aiozpat.codec import Decoder, Raw, Values, is_loose, loosened, refuse_extension, restored
+from aiozpat.codec import TYPE_ERRORS, Decoder, Raw, Values, is_loose, loosened, refuse_extension, restored
 from aiozpat.errors import InvalidArgument, UsageError, text_of
 
 _astuple = msgspec.structs.astuple
 _POSITION = re.compile(r"\$\[(\d+)\]")
+_TEXT = 4000  # characters of an error that are of use to anybody
 _LENGTH = re.compile(r"Expected `array` of at (?:least|most) length (\d+), got (\d+)")
 
 
@@ -38,7 +39,7 @@ class Params:
             self._array = Decoder(self._by_position)
             self.kind = _struct(parameters, array_like=False)  # of the params by name
             self._map = Decoder(self.kind)
-        except (TypeError, ValueError, NotImplementedError) as error:
+        except TYPE_ERRORS as error:
             raise UsageError(f"{name}: a parameter has a type that can't be decoded: {error}") from error
         self._loose = {index for index, parameter in enumerate(parameters) if is_loose(parameter.annotation)}
         self.fast = self._fast(parameters)
@@ -104,7 +105,7 @@ class Params:
 
         if isinstance(error, RecursionError):
             return InvalidArgument(f"{self._name}: params are nested too deep")
-        text = _POSITION.sub(name_of, text_of(error), count=1)
+        text = _POSITION.sub(name_of, text_of(error)[:_TEXT], count=1)
         if (length := _LENGTH.fullmatch(text)) is not None:  # of the params themselves
             wanted, given = int(length[1]), int(length[2])
             missing = ", ".join(self.names[given:wanted])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self, TypeVar, overload
 
 from aiozpat.checks import whole_number
+from aiozpat.codec import TYPE_ERRORS, ItemDecoder
 from aiozpat.errors import UsageError
 from aiozpat.rpc.interface import MAX_QUEUED, MethodOptions, implemented
 from aiozpat.rpc.lifespan import Lifespan
@@ -167,6 +168,10 @@ class Service:
         except (TypeError, ValueError) as error:
             raise UsageError(str(error)) from None
         signature = signature_of(full, handler)
+        try:
+            ItemDecoder(signature.sends)
+        except TYPE_ERRORS as error:
+            raise UsageError(f"{full}: the items that it takes can't be decoded: {error}") from error
         self._methods[short] = Method(
             name=full,
             handler=handler,

@@ -44,7 +44,7 @@ def signature_of(name: str, function: Callable[..., Any]) -> Signature:
     """
     try:
         hints = get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
+    except (NameError, TypeError, SyntaxError) as error:
         raise UsageError(f"{name}: its annotations can't be resolved: {error}") from error
     parameters: list[inspect.Parameter] = []
     stream_at: int | None = None

@@ -1,0 +1,201 @@
+"""Values that could arrive changed, stop everybody else, or raise what nobody expects: refused, with words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Protocol, TypeVar
+
+import msgspec
+import pytest
+
+from aiozpat import Client, Server, Service, errors
+from aiozpat.codec import Decoder
+from aiozpat.observability.notices import printable
+from tests.support import LOOPBACK, PATIENCE
+
+numpy = pytest.importorskip("numpy")
+pydantic = pytest.importorskip("pydantic")
+
+T = TypeVar("T")
+LARGE = 64 * 1024
+
+
+class Model(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # the package is there or not
+    """A model with what does not come back from a plain dump."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+    user_id: int = pydantic.Field(alias="userId")
+    numbers: list[int] = pydantic.Field(default_factory=list)
+
+    @pydantic.computed_field  # type: ignore[prop-decorator,untyped-decorator]  # as pydantic's documentation has it
+    @property
+    def double(self) -> int:
+        return self.user_id * 2
+
+
+@pydantic.dataclasses.dataclass
+class Checked:
+    """A dataclass whose checks msgspec would not run."""
+
+    amount: Annotated[int, pydantic.Field(gt=0)]
+
+
+@dataclass
+class Loose:
+    """Something that may hold a buffer."""
+
+    value: Any
+
+
+def values() -> Service:
+    service = Service("s")
+
+    @service.method
+    async def one(x: int) -> int:
+        return x
+
+    @service.method
+    async def anything(x: Any) -> Any:
+        return x
+
+    @service.method
+    async def maybe(x: Any | None, y: Mapping[str, Any]) -> list[str]:
+        return [type(x).__name__, type(y["z"]).__name__]
+
+    @service.method
+    async def model(x: Model) -> Model:
+        return x
+
+    @service.method
+    async def fail() -> None:
+        raise errors.NotFound("no", details={1: "row", "a": 2})  # type: ignore[dict-item]  # it is carried all the same
+
+    return service
+
+
+async def test_a_pydantic_model_comes_back_as_it_was() -> None:
+    async with Server(values(), bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        sent = Model(userId=3)
+        assert await client.call("s.model", sent, result_type=Model) == sent
+
+
+async def test_a_million_errors_of_a_model_make_a_short_one() -> None:
+    async with Server(values(), bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.InvalidArgument, match="validation errors for Model") as raised:
+            await client.call("s.model", {"userId": 1, "numbers": [None] * 5000})
+        assert len(str(raised.value)) < 200
+        with pytest.raises(errors.InvalidArgument, match="valid integer"):
+            await client.call("s.model", {"userId": "x"})
+    assert len(printable("x" * 100_000)) <= 2000
+
+
+def test_what_holds_no_buffer_is_never_decoded_without_types() -> None:
+    colliding = msgspec.msgpack.encode({(number, "x"): 0 for number in range(10)})
+    with pytest.raises(msgspec.ValidationError, match="Expected `int`, got `object`"):
+        Decoder(int).decode(colliding, [memoryview(bytes(LARGE))])
+    assert Decoder(Loose).decode(msgspec.msgpack.encode({"value": 1}), [memoryview(bytes(LARGE))]) == Loose(1)
+
+
+@pytest.mark.parametrize("size", [LARGE - 1, LARGE])
+async def test_values_without_a_type_are_of_the_same_type_whatever_their_size(size: int) -> None:
+    async with Server(values(), bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        assert await client.call("s.maybe", bytes(size), {"z": bytes(size)}) == ["bytes", "bytes"]
+        assert type(await client.call("s.anything", bytes(size), result_type=Any | None)) is bytes
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (lambda: numpy.ma.array([1, -9999], mask=[0, 1]), "mask"),
+        (lambda: numpy.datetime64("2026-01-02T03:04:05.000000001", "ns"), "no value of Python's own"),
+        (lambda: numpy.timedelta64(3, "M"), "no value of Python's own"),
+        (lambda: numpy.datetime64("NaT"), "no value of Python's own"),
+        (lambda: numpy.zeros(1, [("a", "i4")])[0], "no value of Python's own"),
+        (lambda: numpy.longdouble(1), "no value of Python's own"),
+    ],
+)
+async def test_values_of_numpy_that_would_change_are_refused(value: Any, text: str) -> None:
+    async with Server(values(), bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.InvalidArgument, match=text):
+            await client.call("s.anything", value())
+        assert await client.call("s.anything", numpy.int32(3)) == 3
+
+
+async def test_text_that_is_none_and_released_views_are_invalid_arguments() -> None:
+    view = memoryview(bytes(LARGE))
+    view.release()
+    async with Server(values(), bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for asking in (
+            client.call("s.anything", view),
+            client.call("s.anything\ud800"),
+            client.call("s.anything", 1, metadata={"a": "\ud800"}),
+        ):
+            with pytest.raises(errors.InvalidArgument):
+                await asyncio.wait_for(asking, PATIENCE)
+        assert await client.call("s.one", 1) == 1
+
+
+async def test_the_details_of_an_error_may_be_numbered() -> None:
+    async with Server(values(), bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.NotFound) as raised:
+            await client.call("s.fail")
+    assert dict[Any, Any](raised.value.details) == {1: "row", "a": 2}
+
+
+class Repository(Generic[T]):
+    """An interface of types that nobody knows."""
+
+    async def get(self, key: str) -> list[T]:
+        raise NotImplementedError
+
+
+class Users(Repository[int]):
+    """The same."""
+
+
+class Static:
+    """An interface with what can't be called on an object elsewhere."""
+
+    @staticmethod
+    def check() -> None:
+        raise NotImplementedError
+
+
+class Unknown(Protocol):
+    """No type for a value."""
+
+
+async def _numbers(items: AsyncIterator[complex]) -> None:
+    """Nothing."""
+
+
+async def _nested(x: list[Leading]) -> None:
+    """Nothing."""
+
+
+@dataclass
+class Leading:
+    """A type that leads nowhere."""
+
+    further: list[Nowhere]  # type: ignore[name-defined]  # noqa: F821 - the point
+
+
+@pytest.mark.parametrize(
+    ("register", "text"),
+    [
+        (lambda: Client("tcp://127.0.0.1:9").stub(Users), "nobody says what type"),
+        (lambda: Client("tcp://127.0.0.1:9").stub(Static), "staticmethod, and no method"),
+        (lambda: Service("s").method(_checked), "use a BaseModel"),
+        (lambda: Service("s").method(_numbers), "the items that it takes can't be decoded"),
+        (lambda: Service("s").method(_nested), "can't be decoded"),
+    ],
+)
+def test_what_can_not_travel_is_refused_when_it_is_registered(register: Any, text: str) -> None:
+    with pytest.raises(errors.UsageError, match=text):
+        register()
+
+
+async def _checked(x: Checked) -> None:
+    """Nothing."""
