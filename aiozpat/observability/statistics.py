@@ -11,7 +11,7 @@ class MethodStatistics:
     """One method on one server.
 
     Attributes:
-        calls: Calls that were given to its handler.
+        calls: Calls that were given to its interceptors and handler.
         errors: Those that did not end with a result.
         running: Its handlers at work, where the method has a limit of its own; else 0.
         queued: Calls that wait for that limit.
@@ -33,7 +33,10 @@ class ServerStatistics:
         queued: Calls that wait for a place, for the server's limit or a method's.
         waiting_bytes: Bytes of replies that wait to be sent.
         methods: By full name.
-        notices: What went wrong, counted by kind: `refused`, `bad request`, `not azp`, `slow peer dropped`, ...
+        notices: What went wrong, counted by kind: `refused`, `bad request`, `not azp`, `reset`, `reset not sent`,
+            `turned away while draining`, `client lost` (silent), `client gone` (its connection broke), `slow peer
+            dropped`, `reply dropped`, `late item`, `notification failed`, `no goodbye`, `call left running`, `thread
+            left running`, `lifespan ended`.
     """
 
     sessions: int
@@ -49,11 +52,13 @@ class ClientStatistics:
     """A client at one moment.
 
     Attributes:
-        in_flight: Calls that wait for their answer.
-        calls: Calls made so far.
-        sessions: Sessions opened so far; each reconnection is one more.
+        in_flight: Calls that wait for their answer, for a connection or for their next attempt.
+        calls: Attempts made so far, notifications and streams among them.
+        sessions: Tries to open a session so far.
         waiting_bytes: Bytes of calls that wait to be sent.
-        notices: What went wrong, counted by kind: `late reply`, `server lost`, ...
+        notices: What went wrong, counted by kind: `server lost` (silent), `calls lost`, `notifications lost`, `late
+            reply`, `late item`, `reset by the server`, `protocol error`, `no socket`. A connection that breaks while
+            nothing is in flight is none.
     """
 
     in_flight: int
@@ -71,7 +76,9 @@ class EndpointStatistics:
         sent: Messages given to ZeroMQ.
         received: Messages taken from ZeroMQ.
         waiting: Messages received that nobody has taken yet.
-        notices: What went wrong, counted by kind: `handler failed`, `reply dropped`, ...
+        notices: What went wrong, counted by kind: `handler failed`, `handler cancelled`, `reply dropped`, `message
+            dropped`, `left unread` (at the end), `no delimiter`, `overflow` (how often a queue filled up, not how many
+            messages it cost), `not a subscription`, `subscription not counted`, `ready not answered`.
     """
 
     sent: int

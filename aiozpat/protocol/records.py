@@ -22,6 +22,7 @@ VERSIONS: Final = (VERSION,)
 CODEC: Final = "msgpack"
 
 HEADER_LIMIT: Final = 1024 * 1024  # bytes of a header frame
+RECORD_BYTES: Final = HEADER_LIMIT - 1024  # of one record; leaves room for what travels in the same message
 RECORD_LIMIT: Final = 16_384  # records in one message
 ENDLESS: Final = 20 * 86_400 * 1000  # milliseconds; a stream with that timeout, or a longer one, has no deadline
 METADATA_LIMIT: Final = 16 * 1024  # bytes of one call's metadata, names and values

@@ -13,10 +13,10 @@ from msgspec import Raw
 from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, extract, is_large, pack_rich
 from aiozpat.errors import Cancelled, DeadlineExceeded, ResourceExhausted, RpcError, StatusCode
 from aiozpat.observability.notices import Notices
-from aiozpat.protocol.records import REFUSED, REPLY, Buffer, encode
+from aiozpat.protocol.records import RECORD_BYTES, REFUSED, REPLY, Buffer, encode
 from aiozpat.rpc.buffers import check_buffers
 from aiozpat.rpc.current import Job
-from aiozpat.rpc.failures import RECORD_BYTES, error_record, internal, unencodable
+from aiozpat.rpc.failures import error_record, internal, unencodable
 from aiozpat.rpc.session import Session
 
 _log = logging.getLogger("aiozpat.server")

@@ -11,9 +11,10 @@ import anyio
 import anyio.to_thread
 
 from aiozpat.errors import RpcError, StatusCode, UsageError
+from aiozpat.observability.calls import Proceed
 from aiozpat.rpc.current import Call, Job, current_job
 from aiozpat.rpc.flows import Outbound, pump
-from aiozpat.rpc.interceptors import Proceed, ServerInterceptor, chain
+from aiozpat.rpc.interceptors import ServerInterceptor, chain
 from aiozpat.rpc.route import positional
 from aiozpat.rpc.service import Method
 

@@ -60,22 +60,26 @@ class Client:
             which each call goes to the one with the fewest of this client's in flight.
         timeout: Seconds that a call may take where it says nothing itself.
         wait_for_ready: Whether a call made without a connection waits for one until its deadline, or fails at once.
-        name: Who this is, in the server's logs; by default the program and its process id.
-        heartbeat: Seconds of silence after which the server is pinged; after three of them it is given up.
+        name: Who this is, in the server's logs, up to 200 characters; by default the program and its process id.
+        heartbeat: Seconds of silence after which the server is pinged, 0.01 to 3600; after three of them it is given
+            up. Either side that blocks its event loop for so long (or stops in a debugger) loses the session by it,
+            and the calls with it.
         codec: What encodes params, results and items: `aiozpat.JSON()`, or one of your own, which the server has to
             know too; by default MessagePack.
-        retry: When calls are tried again; by default only what never ran is.
+        retry: When calls are tried again; by default only what never left, or met a server that drains.
         interceptors: Coroutine functions that are given each call and `proceed`, the first one outermost:
             `async def log(call, proceed): ...; return await proceed()`. Of a stream, `proceed` lasts until its end.
             What they do themselves counts against a call's time, and against the time to open a stream.
         max_in_flight: Calls in flight at once, to each server; past it `ResourceExhausted`.
-        window_bytes: Bytes that the server may send beyond what this client has read.
+        window_bytes: Bytes that either side may send beyond what the other has read; of the client's and the server's
+            the smaller holds, and 65,536 at least.
         backlog_bytes: Bytes of calls that may wait to be sent; past it `ResourceExhausted`.
-        options: Options of the socket.
+        options: Options of the socket; its `max_message_bytes` is 1 MiB at least.
         context: A context to share; by default the loop's own.
 
     Raises:
         InvalidEndpoint: Not an endpoint that can be connected to.
+        UsageError: There is no endpoint.
         ValueError: A value is out of range, or the codec's name is that of MessagePack.
         TypeError: A value is of the wrong kind.
     """
@@ -194,7 +198,11 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Say goodbye to the server and close; calls in flight end with `Unavailable`. Closing twice is harmless."""
+        """Say goodbye to the server and close, once it has read what it was sent (see `notify`).
+
+        Calls in flight end with `Unavailable`, those that wait for a connection or for their next attempt with
+        `Closed`. Closing twice is harmless.
+        """
         context = self._context
         if context is None:
             return
@@ -277,7 +285,8 @@ class Client:
             params: The params by name, instead of `args`.
             timeout: Seconds for all of it, waiting for a connection included; the client's own by default.
             result_type: What to decode the result into; by default whatever MessagePack gives.
-            metadata: Text by name that travels with the call; the handler sees it in `current_call().metadata`.
+            metadata: Text by name that travels with the call, 16 KiB at most; the handler sees it in
+                `current_call().metadata`.
             wait_for_ready: As the constructor's, for this call.
             idempotent: Whether running it twice does no more than once, so that the client's `Retry` may do so. Also
                 without it, where the server says so.
@@ -432,7 +441,10 @@ class Client:
             `UsageError`.
 
         Raises:
-            ValueError: `window`, `timeout` or `idle_timeout` is out of range, or no number.
+            ValueError: `window` or `idle_timeout` is out of range, or a time not-a-number.
+            TypeError: One of them is no number.
+            UsageError: Outside the block, params by position and by name, several async iterators, or an `item_type`
+                that can't be decoded.
         """
         opened = self._opened(
             method,
@@ -534,7 +546,7 @@ class Client:
             sends=source is not None,
             window=window,
             timeout=math.inf if timeout is None else seconds("timeout", timeout),
-            idle=seconds("idle_timeout", self._timeout if idle_timeout is None else idle_timeout),
+            idle=self._timeout if idle_timeout is None else _above_0("idle_timeout", idle_timeout),
             items=self._item_decoders.of(item_type),
             result=self._decoders.of(result_type),
             metadata=metadata,
@@ -735,6 +747,13 @@ class Client:
             waiting_bytes=sum(connection.outbox.nbytes for connection in connections),
             notices=MappingProxyType(self._notices.counts()),
         )
+
+
+def _above_0(what: str, value: float) -> float:
+    taken = seconds(what, value)
+    if not taken > 0:
+        raise ValueError(f"{what} is a number of seconds above 0; got {value!r}")
+    return taken
 
 
 def _no_seconds(timeout: object) -> TypeError:

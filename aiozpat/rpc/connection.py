@@ -36,7 +36,7 @@ from aiozpat.protocol.records import (
     CANCEL,
     END,
     ENDLESS,
-    HEADER_LIMIT,
+    RECORD_BYTES,
     REQUEST,
     Buffer,
     Credit,
@@ -62,7 +62,6 @@ _monotonic = time.monotonic
 
 _FLUSH_LEAST, _FLUSH_MOST = 8, 256  # calls that leave at once: half of what is in flight, within these
 _LONGEST = ENDLESS * 0.001  # seconds
-_RECORD_LIMIT = HEADER_LIMIT - 1024
 
 _any: Callable[[msgspec.Raw], dict[Any, Any]] = msgspec.msgpack.Decoder(dict[str | int, Any]).decode
 
@@ -116,7 +115,7 @@ class Connection(ClientLink):
         self._call_soon = self._loop.call_soon
         self.max_calls = max_calls
         self._backlog_bytes = backlog_bytes
-        self._roomy = min(backlog_bytes, _RECORD_LIMIT)  # as long as no more waits, there is room for sure
+        self._roomy = min(backlog_bytes, RECORD_BYTES)  # as long as no more waits, there is room for sure
         self._tell_phase = on_phase
         self._last_id = 0
         self._next_scan = math.inf
@@ -280,10 +279,10 @@ class Connection(ClientLink):
         raise ResourceExhausted(f"{len(self.calls)} calls of this client are in flight (max_in_flight)")
 
     def _check_room(self, method: str, nbytes: int) -> None:
-        if nbytes > _RECORD_LIMIT:
+        if nbytes > RECORD_BYTES:
             apart = "" if self.values is not None else "as a bytes param of its own, which travels apart, or "
             raise ResourceExhausted(
-                f"{method}: params of {nbytes} bytes are over the limit of {_RECORD_LIMIT}; pass large data {apart}"
+                f"{method}: params of {nbytes} bytes are over the limit of {RECORD_BYTES}; pass large data {apart}"
                 "in pieces, as a stream"
             )
         if self.outbox.nbytes > self._backlog_bytes:

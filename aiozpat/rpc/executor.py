@@ -29,6 +29,7 @@ from aiozpat.protocol.records import (
     END,
     ENDLESS,
     METADATA_LIMIT,
+    RECORD_BYTES,
     REPLY,
     Cancel,
     Credit,
@@ -42,7 +43,7 @@ from aiozpat.protocol.records import (
 from aiozpat.rpc.answers import Answers
 from aiozpat.rpc.callables import Callables
 from aiozpat.rpc.current import Job, set_current_job
-from aiozpat.rpc.failures import RECORD_BYTES, unimplemented
+from aiozpat.rpc.failures import unimplemented
 from aiozpat.rpc.interceptors import ServerInterceptor
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.route import Route

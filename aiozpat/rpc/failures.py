@@ -9,11 +9,10 @@ from typing import Any
 
 from aiozpat.codec import ENCODE_ERRORS
 from aiozpat.errors import Internal, RpcError, StatusCode, Unimplemented, text_of
-from aiozpat.protocol.records import ERROR, HEADER_LIMIT, REFUSED, encode
+from aiozpat.protocol.records import ERROR, RECORD_BYTES, REFUSED, encode
 
 _log = logging.getLogger("aiozpat.server")
 
-RECORD_BYTES = HEADER_LIMIT - 1024  # of one record; leaves room for what travels in the same message
 _TEXT_LIMIT = 8192  # characters of an error's message
 
 

@@ -12,13 +12,13 @@ from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Raw, Values, extract, is_
 from aiozpat.errors import DeadlineExceeded, InvalidArgument, ProtocolError, ResourceExhausted, UsageError, text_of
 from aiozpat.protocol.flow import JOIN_BYTES, MAX_WINDOW, ReceiveFlow, SendFlow, credit_record
 from aiozpat.protocol.outbox import Outbox
-from aiozpat.protocol.records import BUFFER_THRESHOLD, HEADER_LIMIT, Buffer, Item, array_length
+from aiozpat.protocol.records import BUFFER_THRESHOLD, RECORD_BYTES, Buffer, Item, array_length
 from aiozpat.rpc.buffers import check_buffers
 from aiozpat.rpc.turns import Turns
 
 T = TypeVar("T")
 
-_ITEM_BYTES = HEADER_LIMIT - JOIN_BYTES - 1024
+_ITEM_BYTES = RECORD_BYTES - JOIN_BYTES
 
 
 class DecodesItems(Protocol):

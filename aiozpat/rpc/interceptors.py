@@ -11,13 +11,12 @@ from typing import Any, TypeAlias, TypeVar
 
 from aiozpat.checks import LONGEST
 from aiozpat.errors import DeadlineExceeded
+from aiozpat.observability.calls import Proceed
 from aiozpat.rpc.current import Call
 from aiozpat.rpc.requests import as_dict
 
 C = TypeVar("C")
 Interceptor = TypeVar("Interceptor")
-
-Proceed: TypeAlias = Callable[[], Awaitable[Any]]
 
 
 class ClientCall:

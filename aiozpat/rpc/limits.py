@@ -14,16 +14,17 @@ MIB = 1024 * 1024
 class Limits:
     """What a `Server` takes on.
 
-    Calls are counted, not the bytes of their params: a client may hold up to `max_calls_per_peer` times the largest
-    message (`SocketOptions.max_message_bytes`). Lower both where clients are not trusted.
+    Calls are counted, not the bytes of their params: a client may hold up to `max_calls_per_peer` times 1024 buffers of
+    `SocketOptions.max_message_bytes` each. Lower both where clients are not trusted.
 
     Args:
         max_concurrency: Calls that run at once, all methods together.
         max_queued: Calls that wait for one of those places.
         max_calls_per_peer: Calls of one client, running and waiting.
-        max_sessions: Clients connected at once.
+        max_sessions: Clients connected at once. One more is turned away, and tries again until its calls time out.
         max_threads: Worker threads for plain-def handlers.
-        window_bytes: Bytes sent to a client beyond what it has acknowledged; then its replies wait here.
+        window_bytes: Bytes that either side may send beyond what the other has acknowledged, then its replies wait; of
+            the client's and the server's the smaller holds, and 65,536 at least.
         backlog_bytes: Bytes of replies that may wait here for one client; a reply past it becomes
             `ResourceExhausted`. A client that leaves as much again of such errors unread is dropped.
         stream_window: Items that a client may be ahead of a handler that takes a stream (of more than 4 KiB, one counts

@@ -7,9 +7,9 @@ import time
 from typing import Any, Literal
 
 from aiozpat.errors import ResourceExhausted
+from aiozpat.observability.calls import Proceed
 from aiozpat.protocol.token_bucket import TokenBuckets
 from aiozpat.rpc.current import Call
-from aiozpat.rpc.interceptors import Proceed
 from aiozpat.rpc.service import RESERVED
 
 _MOST = 4096  # buckets; some 150 bytes each

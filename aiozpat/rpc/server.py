@@ -43,9 +43,10 @@ class Server:
     Args:
         services: What to serve; each has a name of its own.
         bind: One endpoint or several, as in `tcp://127.0.0.1:5555`; port `*` lets the system choose.
-        name: Who this is, in clients' logs; by default the program and its process id.
+        name: Who this is, in clients' logs, up to 200 characters; by default the program and its process id.
         limits: How much it takes on at once.
-        heartbeat: Seconds of silence after which a client is pinged; after three of them it is given up.
+        heartbeat: Seconds of silence after which a client is pinged, 0.01 to 3600; after three of them it is given up.
+            Handlers that block the event loop for so long cost the sessions, and the calls in them.
         grace: Seconds for running calls to finish when it drains.
         send_tracebacks: Whether callers see the traceback of an unexpected exception (not for the public).
         codecs: Codecs of your own that clients may use, beside MessagePack and JSON.
@@ -53,7 +54,7 @@ class Server:
             `async def log(call, proceed): ...; return await proceed()`. Of a stream, `proceed` lasts until its end. An
             RpcError raised before it proceeds is the answer; `ResourceExhausted` then tells the client that the call
             never ran.
-        options: Options of the socket.
+        options: Options of the socket; its `max_message_bytes` is 1 MiB at least.
         context: A context to share; by default the loop's own.
 
     Raises:

@@ -135,7 +135,8 @@ class Service:
         later.
 
         Args:
-            handler: The function; each parameter's annotation is its schema.
+            handler: The function; each parameter's annotation is its schema. What is decoded without a type (`Any`, and
+                structures that hold buffers) can be made to take seconds: for strangers, write the types out.
             name: The method's name; the function's by default.
             idempotent: Whether running it twice does no more than once, so that a client's `Retry` may try it again.
             max_concurrency: How many calls of it run at once, on one server; `None` leaves it to the server's limit.

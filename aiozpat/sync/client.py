@@ -47,13 +47,15 @@ class Client:
         timeout: Seconds that a call may take where it says nothing itself.
         wait_for_ready: Whether a call made without a connection waits for one until its deadline, or fails at once.
         name: Who this is, in the server's logs; by default the program and its process id.
-        heartbeat: Seconds of silence after which the server is pinged; after three of them it is given up.
+        heartbeat: Seconds of silence after which the server is pinged, 0.01 to 3600; after three of them it is given
+            up.
         codec: What encodes params, results and items: `aiozpat.JSON()`, or one of your own, which the server has to
             know too; by default MessagePack.
-        retry: When calls are tried again; by default only what never ran is.
+        retry: When calls are tried again; by default only what never left, or met a server that drains.
         interceptors: As for `aiozpat.Client`: coroutine functions, which run on the shared loop and so must not block.
         max_in_flight: Calls in flight at once, to each server; past it `ResourceExhausted`.
-        window_bytes: Bytes that the server may send beyond what this client has read.
+        window_bytes: Bytes that either side may send beyond what the other has read; of the client's and the server's
+            the smaller holds, and 65,536 at least.
         backlog_bytes: Bytes of calls that may wait to be sent; past it `ResourceExhausted`.
         options: Options of the socket.
 
@@ -144,7 +146,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Say goodbye to the server and close; calls in flight, in other threads, end with `Unavailable`.
+        """Say goodbye to the server and close; calls in flight, in other threads, end with `Unavailable` or `Closed`.
 
         Closing twice is harmless. Interrupted, it closes without waiting for the server's goodbye.
 
@@ -249,7 +251,8 @@ class Client:
         """Call a method one way: no result, no error, no word of whether it ran.
 
         Returns when the call is queued for the server. Leaving the client's block waits until the server has read it,
-        and does not cancel it. Those of one thread are sent in order.
+        for the client's `timeout` at most and not where the server stops reading for a second, and does not cancel it.
+        Those of one thread are sent in order.
 
         Args:
             method: The full name.
