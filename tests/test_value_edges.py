@@ -111,7 +111,7 @@ async def test_values_without_a_type_are_of_the_same_type_whatever_their_size(si
         (lambda: numpy.ma.array([1, -9999], mask=[0, 1]), "mask"),
         (lambda: numpy.datetime64("2026-01-02T03:04:05.000000001", "ns"), "no value of Python's own"),
         (lambda: numpy.timedelta64(3, "M"), "no value of Python's own"),
-        (lambda: numpy.datetime64("NaT"), "no value of Python's own"),
+        (lambda: numpy.datetime64("NaT", "s"), "no value of Python's own"),
         (lambda: numpy.zeros(1, [("a", "i4")])[0], "no value of Python's own"),
         (lambda: numpy.longdouble(1), "no value of Python's own"),
     ],

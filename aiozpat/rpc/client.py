@@ -36,7 +36,7 @@ from aiozpat.rpc.retry import Attempts, Budget, Retry
 from aiozpat.rpc.settings import LinkSettings, options_of, process_name
 from aiozpat.rpc.states import ClientState, StateChanges
 from aiozpat.rpc.streams import Conversation, Opened, Stream, source_of
-from aiozpat.rpc.stub import StubOptions, make_stub
+from aiozpat.rpc.stub import make_stub
 from aiozpat.transport import Context, SocketOptions, check_connect, context_given, endpoints_of
 
 T = TypeVar("T")
@@ -707,8 +707,8 @@ class Client:
         Raises:
             UsageError: It is a Protocol or an abstract class, or an annotation is missing.
         """
-        options = StubOptions(timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready)
-        return make_stub(self, interface, service, options)
+        shared = {"timeout": timeout, "metadata": metadata, "wait_for_ready": wait_for_ready}
+        return make_stub(self, interface, service, shared)
 
     def _deadline_after(self, timeout: float | None) -> float:
         """When a call's time is over that is made now, `time.monotonic()`; from any thread."""

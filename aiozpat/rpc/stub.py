@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
@@ -19,44 +18,44 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StubOptions:
-    """What all calls of one stub have in common; `None` leaves it to the client."""
-
-    timeout: float | None
-    metadata: Mapping[str, str] | None
-    wait_for_ready: bool | None
-
-
-def make_stub(client: Client, interface: type[T], service: str | None, options: StubOptions) -> T:
+def make_stub(client: Client, interface: type[T], service: str | None, shared: Mapping[str, Any]) -> T:
     """An object with the methods of an interface, each of which calls the server's.
+
+    Args:
+        client: Whose calls.
+        interface: The interface.
+        service: The service's name, None for the interface's.
+        shared: What all its calls have in common, as `Client.call` takes it.
 
     Raises:
         UsageError: It is no interface.
     """
-    methods = {
-        declared.attribute: _caller(client, declared, f"{service or service_name(interface)}.{declared.name}", options)
-        for declared in methods_of(interface)
-    }
+
+    def caller(declared: InterfaceMethod, method: str) -> Callable[..., Any]:
+        return _caller(client, declared, method, shared)
+
+    return stub_of(client, interface, service, caller)
+
+
+def stub_of(
+    client: object,
+    interface: type[T],
+    service: str | None,
+    caller: Callable[[InterfaceMethod, str], Callable[..., Any]],
+) -> T:
+    """An object with the methods of an interface; what stands for each, `caller` makes of it and its full name."""
+    prefix = service or service_name(interface)
+    methods = {one.attribute: caller(one, f"{prefix}.{one.name}") for one in methods_of(interface)}
     # A class of its own, so that it is an instance of the interface; its constructor is the implementation's affair.
-    kind = type(f"{interface.__name__}Stub", (interface,), {"__repr__": _repr_of(client, interface)})
-    stub: Any = object.__new__(kind)
+    shown = {"__repr__": lambda _: f"<stub of {interface.__name__} by {client!r}>"}
+    stub: Any = object.__new__(type(f"{interface.__name__}Stub", (interface,), shown))
     vars(stub).update(methods)
     return cast("T", stub)
 
 
-def _repr_of(client: Client, interface: type) -> Callable[[Any], str]:
-    return lambda _: f"<stub of {interface.__name__} by {client!r}>"
-
-
-def _caller(client: Client, declared: InterfaceMethod, method: str, options: StubOptions) -> Callable[..., Any]:
+def _caller(client: Client, declared: InterfaceMethod, method: str, shared: Mapping[str, Any]) -> Callable[..., Any]:
     """The function that stands for one method."""
     arguments = _Arguments(method, declared)
-    shared: dict[str, Any] = {
-        "timeout": options.timeout,
-        "metadata": options.metadata,
-        "wait_for_ready": options.wait_for_ready,
-    }
     result = declared.signature.result
     idempotent = declared.options.idempotent
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiozpat.errors import Closed, InvalidArgument
 from aiozpat.rpc import streams as rpc
-from aiozpat.rpc.interface import InterfaceMethod, methods_of, service_name
+from aiozpat.rpc.interface import InterfaceMethod
+from aiozpat.rpc.stub import stub_of
 from aiozpat.sync.background import Lease
 from aiozpat.sync.sources import Source
 from aiozpat.sync.streams import Stream
@@ -21,27 +22,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def make_stub(client: Client, interface: type, service: str | None, shared: Mapping[str, Any]) -> Any:
-    """An object with the methods of an interface, each of which calls the server's and waits.
+def make_stub(client: Client, interface: type[T], service: str | None, shared: Mapping[str, Any]) -> T:
+    """As `aiozpat.rpc.stub.make_stub`, for calls that wait."""
 
-    Args:
-        client: Whose calls.
-        interface: The interface.
-        service: The service's name, None for the interface's.
-        shared: What all its calls have in common, as `Client.call` takes it.
+    def caller(declared: InterfaceMethod, method: str) -> Callable[..., Any]:
+        return _caller(client, declared, method, shared)
 
-    Raises:
-        UsageError: It is no interface.
-    """
-    methods = {
-        declared.attribute: _caller(client, declared, f"{service or service_name(interface)}.{declared.name}", shared)
-        for declared in methods_of(interface)
-    }
-    # A class of its own, so that it is an instance of the interface; its constructor is the implementation's affair.
-    shown = {"__repr__": lambda _: f"<stub of {interface.__name__} by {client!r}>"}
-    stub: Any = object.__new__(type(f"{interface.__name__}Stub", (interface,), shown))
-    vars(stub).update(methods)
-    return stub
+    return stub_of(client, interface, service, caller)
 
 
 def _caller(client: Client, declared: InterfaceMethod, method: str, shared: Mapping[str, Any]) -> Callable[..., Any]:
