@@ -44,8 +44,9 @@ def stub_of(
     caller: Callable[[InterfaceMethod, str], Callable[..., Any]],
 ) -> T:
     """An object with the methods of an interface; what stands for each, `caller` makes of it and its full name."""
+    declared = methods_of(interface)
     prefix = service or service_name(interface)
-    methods = {one.attribute: caller(one, f"{prefix}.{one.name}") for one in methods_of(interface)}
+    methods = {one.attribute: caller(one, f"{prefix}.{one.name}") for one in declared}
     # A class of its own, so that it is an instance of the interface; its constructor is the implementation's affair.
     shown = {"__repr__": lambda _: f"<stub of {interface.__name__} by {client!r}>"}
     stub: Any = object.__new__(type(f"{interface.__name__}Stub", (interface,), shown))
