@@ -501,6 +501,27 @@ async def test_an_error_that_no_retry_would_mend_is_an_answer_for_a_hedged_call(
         await until(lambda: hanging.cancelled == 1)
 
 
+async def test_both_attempts_of_a_hedged_call_make_no_more_than_there_may_be() -> None:
+    busy = [errors.Unavailable("busy") for _ in range(10)]
+    one, two = Counting(*busy), Counting(*busy)
+    one.gate.clear()
+    two.gate.clear()
+    policy = Retry(attempts=3, hedge=0.0, backoff=0.05)
+    async with (
+        one.server() as here,
+        two.server() as there,
+        Client([here.endpoint, there.endpoint], retry=policy) as client,
+    ):
+        await until(lambda: len(client._pool._ready) == 2)
+        calling = asyncio.create_task(client.call("s.same", idempotent=True))
+        await until(lambda: one.waiting == two.waiting == 1)
+        one.gate.set()
+        two.gate.set()
+        with pytest.raises(errors.Unavailable, match="busy"):
+            await calling
+    assert one.calls + two.calls == 3
+
+
 @pytest.mark.parametrize("policy", [Retry(hedge=0.0, budget=0, burst=0), Retry(hedge=0.0, attempts=1)])
 async def test_hedging_keeps_to_the_budget_and_to_the_number_of_attempts(policy: Retry) -> None:
     counting = Counting()
@@ -549,7 +570,7 @@ async def test_a_call_in_the_pause_before_its_retry_is_in_flight_and_ends_with_t
     policy = Retry(backoff=3600, max_backoff=3600)
     async with counting.server() as server, Client(server.endpoint, retry=policy) as client:
         calling = asyncio.create_task(client.call("s.same", timeout=1e6, idempotent=True))
-        await until(lambda: client._pool.waiting == 1)
+        await until(lambda: client._pool.pausing == 1)
         assert client.statistics().in_flight == 1
         await client.close()
         with pytest.raises(errors.Closed):

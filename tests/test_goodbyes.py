@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 import aiozpat
-from aiozpat import Client, Server, Service
+from aiozpat import Client, Server, Service, errors
 from aiozpat.rpc import client_link
 from tests.raw import ACK, GOAWAY, REQUEST, RawServer
 from tests.support import LOOPBACK, PATIENCE, Calc, until
@@ -188,3 +190,38 @@ async def test_a_stream_without_a_timeout_has_no_deadline(calc: Calc) -> None:
         for timeout, seconds in ((None, float("inf")), (1e12, float("inf")), (60.0, 60.0)):
             async with client.stream("s.left", timeout=timeout, item_type=float) as items:
                 assert seconds - 30 <= await anext(items) <= seconds
+
+
+async def test_a_thread_that_outlives_its_server_still_sees_its_deadline() -> None:
+    service = Service("s")
+    begun, ended = threading.Event(), threading.Event()
+
+    @service.method
+    def work() -> None:
+        begun.set()
+        while aiozpat.current_call().time_left > 0:
+            time.sleep(0.01)  # simulated work
+        ended.set()
+
+    async with Server(service, bind=LOOPBACK, grace=0) as server, Client(server.endpoint) as client:
+        calling = asyncio.create_task(client.call("s.work", timeout=1.0))
+        await asyncio.to_thread(begun.wait, PATIENCE)
+        await server.close()
+        with pytest.raises(errors.RpcError):
+            await calling
+    assert await asyncio.to_thread(ended.wait, PATIENCE)
+
+
+async def test_notifications_keep_their_order_among_calls(calc: Calc) -> None:
+    seen: list[int] = []
+    service = Service("s")
+
+    @service.method
+    async def note(number: int) -> None:
+        seen.append(number)
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        await client.ready(PATIENCE)
+        await asyncio.gather(client.notify("s.note", 1), client.call("s.note", 2), client.notify("s.note", 3))
+        await until(lambda: len(seen) == 3)
+    assert seen == [1, 2, 3]

@@ -81,6 +81,31 @@ async def test_a_pydantic_model_comes_back_as_it_was() -> None:
         assert await client.call("s.model", sent, result_type=Model) == sent
 
 
+class Renamed(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # as above
+    """A model that is written by another name than it is read by."""
+
+    written: int = pydantic.Field(serialization_alias="ex")
+    read: int = pydantic.Field(default=2, validation_alias="why")
+
+
+async def test_a_pydantic_model_of_two_names_comes_back_too() -> None:
+    service = Service("s")
+
+    @service.method
+    async def same(x: Renamed) -> Renamed:
+        return x
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        sent = Renamed(written=1, why=3)
+        assert await client.call("s.same", sent, result_type=Renamed) == sent
+
+
+def test_a_union_that_names_a_view_gets_one() -> None:
+    wanted: Any = memoryview | list[Any]
+    reference = msgspec.msgpack.encode(msgspec.msgpack.Ext(1, b"\x00"))
+    assert type(Decoder(wanted).decode(reference, [memoryview(bytes(LARGE))])) is memoryview
+
+
 async def test_a_million_errors_of_a_model_make_a_short_one() -> None:
     async with Server(values(), bind=LOOPBACK) as server, Client(server.endpoint) as client:
         with pytest.raises(errors.InvalidArgument, match="validation errors for Model") as raised:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
+from functools import cache
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -40,7 +41,7 @@ def simplified(value: Any, place: Callable[[Buffer], Any]) -> Any:
         TypeError: An array of objects, or of records.
     """
     if _is_model(type(value)):
-        return value.model_dump(by_alias=True, round_trip=True)  # as the same class reads it
+        return value.model_dump(round_trip=True, by_alias=not _reads_names())  # as the same class reads it
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         if isinstance(value, numpy.ndarray):
@@ -91,10 +92,17 @@ def restored(kind: Any, value: Any) -> Any:
     raise NotImplementedError(f"{kind!r} can't be decoded")
 
 
+@cache
+def _reads_names() -> bool:
+    """Whether pydantic's models can be read by their fields' names, whatever aliases they have: from 2.11 on."""
+    major, minor, *_ = sys.modules["pydantic"].VERSION.split(".")
+    return (int(major), int(minor)) >= (2, 11)
+
+
 def _validated(kind: Any, value: Any) -> Any:
     """A pydantic model."""
     try:
-        return kind.model_validate(value)
+        return kind.model_validate(value, by_alias=True, by_name=True) if _reads_names() else kind.model_validate(value)
     except ValueError as error:
         count = getattr(error, "error_count", lambda: 0)()
         if count <= _MOST_ERRORS:

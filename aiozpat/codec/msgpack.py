@@ -184,7 +184,7 @@ def is_loose(wanted: Any) -> bool:
         return True
     origin, inner = get_origin(wanted), get_args(wanted)
     if origin in (Union, UnionType):
-        return any(map(is_loose, inner))
+        return memoryview not in inner and any(map(is_loose, inner))
     return origin in _CONTAINERS and bool(inner) and is_loose(inner[-1])
 
 

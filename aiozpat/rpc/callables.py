@@ -53,9 +53,12 @@ class Callables:
             run = partial(_unless_answered, job, call, args)
             job.in_thread = True
             try:
-                return await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._threads)
-            finally:
+                result = await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._threads)
+            except Exception:
                 job.in_thread = False
+                raise
+            job.in_thread = False  # not where this is cancelled: the thread goes on, and asks for the time that is left
+            return result
 
         return in_thread
 

@@ -391,9 +391,10 @@ class Client:
     async def _may_try_again(self, attempts: Attempts, error: RpcError, tried: list[Connection] | None) -> bool:
         """Whether a call that ended so is made again; when it returns, it is time for that."""
         pause = attempts.pause(error, self._calls, len(tried or ()))
-        if pause is not None:
-            await self._pool.pause(pause)
-        return pause is not None
+        if pause is None:
+            return False
+        await self._pool.pause(pause)
+        return tried is None or len(tried) < attempts.most  # the other one of a hedged call may have made the last
 
     @overload
     def stream(self, method: str, /, *args: Any, item_type: type[T], **options: Unpack[StreamOptions]) -> Stream[T]: ...
@@ -643,8 +644,9 @@ class Client:
         """Call a method one way: no result, no error, no word of whether it ran.
 
         Returns when the call is queued for the server. Leaving the client's block waits until the server has read it,
-        for the client's `timeout` at most and not where the server stops reading for a second, and does not cancel it.
-        What has not left by then is lost and counted (`notifications lost`); what ZeroMQ has of it is lost uncounted.
+        for the client's `timeout` at most, and does not cancel it; but no longer than a second without a word of how
+        much it has read, which comes with every quarter of `window_bytes`. What has not left by then is lost and
+        counted (`notifications lost`); what ZeroMQ has of it is lost uncounted. Cancelled, it may have been queued.
 
         Args:
             method: The full name.
@@ -661,8 +663,6 @@ class Client:
         """
         deadline = self._deadline_after(timeout)
         values: Any = args if params is None else _by_name(args, params)
-        if not self._calls % _YIELD:
-            await asyncio.sleep(0)  # a loop of notifies must not keep the loop; cancelled here, none was sent
         connection = self._pool.usable
         if connection is None or get_ident() != self._thread:
             connection = await self._connection(deadline, wait_for_ready)
@@ -675,6 +675,8 @@ class Client:
             if source_of(values)[1] is not None:
                 raise UsageError(f"notify({method!r}) sends no streams: use call() or stream()") from None
             raise
+        if not self._calls % _YIELD:
+            await asyncio.sleep(0)  # a loop of notifies must not keep the loop to itself; behind it, for their order
         self._calls += 1
 
     def stub(
@@ -741,7 +743,9 @@ class Client:
         """A snapshot of what it has done and is doing."""
         connections = self._pool.connections
         return ClientStatistics(
-            in_flight=sum(len(connection.calls) for connection in connections) + self._pool.waiting,
+            in_flight=sum(len(connection.calls) for connection in connections)
+            + self._pool.waiting
+            + self._pool.pausing,
             calls=self._calls + self._pool.streams,
             sessions=self._pool.sessions,
             waiting_bytes=sum(connection.outbox.nbytes for connection in connections),

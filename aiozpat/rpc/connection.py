@@ -33,6 +33,7 @@ from aiozpat.observability.notices import Notices
 from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.records import (
+    BUFFER_THRESHOLD,
     CANCEL,
     END,
     ENDLESS,
@@ -232,7 +233,8 @@ class Connection(ClientLink):
             params = foreign(method, params, self.values)
         else:
             for value in params if type(params) is tuple else params.values():
-                if type(value) in BUFFER_TYPES and is_large(value):
+                kind = type(value)  # nearly always of no buffer, or of small bytes: not worth a call of a function
+                if kind in BUFFER_TYPES and (kind is not bytes or len(value) >= BUFFER_THRESHOLD) and is_large(value):
                     self._put_rich(key, wire_id, method, milliseconds, params, more)
                     return
         try:
@@ -265,6 +267,8 @@ class Connection(ClientLink):
         try:
             params = rich(method, extracted(params, buffers), buffers, copy=copy)
             record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *(more or ())))
+        except InvalidArgument:
+            raise
         except ENCODE_ERRORS as error:  # a buffer that was released; text that is none, as a name or as metadata
             raise InvalidArgument(f"{method!r} can't be called so: {error}") from error
         if buffers:

@@ -350,7 +350,8 @@ class Executor:
                 raise
         finally:
             job.args = ()  # asyncio keeps timers that were cancelled, and with them the handler's context
-            job.deadline = _NEVER  # of no concern to the tasks that it has started and left behind
+            if not job.in_thread:
+                job.deadline = _NEVER  # of no concern to the tasks that it has started and left behind
             gate = self.gate
             if route.gate is None and not self._watched and not gate.queue:
                 gate.running -= 1
@@ -398,7 +399,8 @@ class Executor:
                 raise
         finally:
             job.args = ()  # as above
-            job.deadline = _NEVER
+            if not job.in_thread:
+                job.deadline = _NEVER
             if outbound is not None:
                 outbound.end()
             self._release(job)
@@ -514,6 +516,11 @@ class Executor:
         await asyncio.wait({self._idle}, timeout=timeout)
         return not self.gate.running
 
+    def close(self) -> None:
+        """Look for deadlines no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
     async def stop(self, timeout: float) -> int:
         """Cancel what still runs, threads' calls too, and wait; the number that did not end within `timeout`."""
         tasks = self.abort()
@@ -524,8 +531,7 @@ class Executor:
 
     def abort(self) -> set[asyncio.Task[None]]:
         """Cancel what still runs, and say which tasks that concerns."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self.close()
         tasks = set()
         of_sessions = chain.from_iterable(session.calls.values() for session in self._sessions())
         for job in [*of_sessions, *self._orphans.values()]:

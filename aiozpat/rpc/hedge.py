@@ -21,7 +21,7 @@ async def race(
     Args:
         attempt: Makes the call.
         delay: Seconds after which it is made a second time.
-        again: Whether it may be; asked again after as long where it may not.
+        again: Whether it may be; asked again where it may not, less and less often.
         final: Whether an error is an answer like a result: the other attempt would not get a better one.
 
     Raises:
@@ -33,7 +33,7 @@ async def race(
             if again():
                 running.add(asyncio.ensure_future(attempt()))
                 break
-            delay = max(delay, _LEAST)
+            delay = max(2 * delay, _LEAST)  # where there is no more to spend, thousands of calls may ask
         while True:
             done, waiting = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             errors = {task: task.exception() for task in done}  # of all, or asyncio would complain of some

@@ -36,6 +36,7 @@ class Pool:
         state: Whether calls can be sent now.
         watchers: Who is told of its changes.
         waiting: Calls that wait for a session.
+        pausing: Calls that wait for their next attempt.
         streams: Streams opened so far.
     """
 
@@ -52,6 +53,7 @@ class Pool:
         self.state = ClientState.CONNECTING
         self.watchers: WeakSet[StateChanges] = WeakSet()
         self.waiting = 0
+        self.pausing = 0
         self.streams = 0
         self._endpoints = endpoints
         self._label = ", ".join(endpoints)
@@ -186,14 +188,14 @@ class Pool:
 
     async def pause(self, seconds: float) -> None:
         """Wait between two attempts of a call; not where the client is closed meanwhile."""
-        self.waiting += 1
+        self.pausing += 1
         try:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
         except TimeoutError:
             return
         finally:
-            self.waiting -= 1
+            self.pausing -= 1
 
     def _reason(self) -> RpcError:
         """Why there is no session now."""

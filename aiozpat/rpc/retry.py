@@ -98,15 +98,19 @@ class Attempts:
         budget: The client's policy, and what is left of it.
         idempotent: Whether the call may run twice.
         deadline: Until when all of it must have ended, `time.monotonic()`.
+
+    Attributes:
+        most: How many there may be.
     """
 
-    __slots__ = ("_budget", "_deadline", "_idempotent", "_made")
+    __slots__ = ("_budget", "_deadline", "_idempotent", "_made", "most")
 
     def __init__(self, budget: Budget, *, idempotent: bool, deadline: float) -> None:
         self._budget = budget
         self._idempotent = idempotent
         self._deadline = deadline
         self._made = 1
+        self.most = budget.policy.attempts
 
     def pause(self, error: RpcError, calls: int, made: int = 0) -> float | None:
         """Seconds to wait for the next attempt, where there is to be one; None if this error is the end.
@@ -117,7 +121,7 @@ class Attempts:
             made: How many attempts were made, where others make some too.
         """
         policy = self._budget.policy
-        if max(self._made, made) >= policy.attempts or error.code not in policy.codes:
+        if max(self._made, made) >= self.most or error.code not in policy.codes:
             return None
         if not (error.refused or self._idempotent):
             return None

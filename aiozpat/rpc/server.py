@@ -265,6 +265,7 @@ class Server:
             await executor.stop(timeout=_CLEANING_UP)  # what the lifespans gave, handlers need to the last
             raise
         finally:
+            executor.close()
             await self._end(listener)
 
     async def _end(self, listener: Listener) -> None:

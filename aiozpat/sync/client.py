@@ -251,8 +251,7 @@ class Client:
         """Call a method one way: no result, no error, no word of whether it ran.
 
         Returns when the call is queued for the server. Leaving the client's block waits until the server has read it,
-        for the client's `timeout` at most and not where the server stops reading for a second, and does not cancel it.
-        Those of one thread are sent in order.
+        as `aiozpat.Client` does, and does not cancel it. Those of one thread are sent in order.
 
         Args:
             method: The full name.
