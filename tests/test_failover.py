@@ -523,16 +523,30 @@ async def test_both_attempts_of_a_hedged_call_make_no_more_than_there_may_be() -
 
 
 @pytest.mark.parametrize("policy", [Retry(hedge=0.0, budget=0, burst=0), Retry(hedge=0.0, attempts=1)])
-async def test_hedging_keeps_to_the_budget_and_to_the_number_of_attempts(policy: Retry) -> None:
+async def test_hedging_keeps_to_the_budget_and_to_the_number_of_attempts(
+    policy: Retry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    async def watched(attempt: Any, delay: float, *, again: Callable[[], bool], final: Any) -> Any:
+        def asking() -> bool:
+            asked.append(again())
+            return asked[-1]
+
+        return await race(attempt, delay, again=asking, final=final)
+
+    monkeypatch.setattr("aiozpat.rpc.client.race", watched)
     counting = Counting()
     counting.gate.clear()
     async with counting.server() as server, Client(server.endpoint, retry=policy) as client:
         calling = asyncio.create_task(client.call("s.same", idempotent=True))
         await until(lambda: counting.waiting == 1)
-        await asyncio.sleep(0.05)  # asked several times by then
+        before = len(asked)
+        await until(lambda: len(asked) > before)
         counting.gate.set()
         assert await calling == 1
     assert counting.calls == 1
+    assert not any(asked)
 
 
 async def test_a_call_that_waits_for_a_connection_is_not_doubled(port: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,10 +21,11 @@ WINDOW = 64 * 1024  # the smallest: two notifications of that size fill it
 
 
 class SlowReader(RawServer):
-    """A server that acknowledges a message at a time, for each of which most of a client's patience passes."""
+    """A server that acknowledges a message at a time; two fit its window, and take most of a client's patience."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.45) -> None:
         super().__init__(window=WINDOW)
+        self._seconds = seconds  # for each message
         self.now = 1000.0
         self.reads = asyncio.Event()
         self.read = 0
@@ -37,7 +37,7 @@ class SlowReader(RawServer):
             await self.reads.wait()
             self.read += 1
             self._bytes += SIZE
-            self.now += 0.9
+            self.now += self._seconds
             await self.send([ACK, self._bytes])
         else:
             await super()._take(record)
@@ -51,6 +51,17 @@ async def test_leaving_waits_as_long_as_the_server_goes_on_reading(monkeypatch: 
         server.reads.set()
         await asyncio.wait_for(client.close(), PATIENCE)
         assert server.read == 20
+        assert not client.statistics().notices
+
+
+async def test_leaving_takes_a_second_at_least_where_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with SlowReader(monkeypatch, 0.004) as server, Client(server.endpoint, heartbeat=3600, timeout=0.1) as client:
+        await client.ready(PATIENCE)
+        for _ in range(200):
+            await client.notify("s.take", "x" * SIZE, timeout=60)
+        server.reads.set()
+        await asyncio.wait_for(client.close(), PATIENCE)
+        assert server.read == 200
         assert not client.statistics().notices
 
 
@@ -153,7 +164,7 @@ async def test_a_client_that_could_not_be_entered_can_be_closed_and_entered() ->
         assert not client._pool._channels
 
 
-async def test_a_task_that_a_handler_leaves_behind_may_call_after_the_handlers_deadline(calc: Calc) -> None:
+async def test_a_task_that_a_handler_leaves_behind_is_not_bound_by_the_handlers_deadline(calc: Calc) -> None:
     left: list[asyncio.Task[int]] = []
     may_go = asyncio.Event()
     service = Service("front")
@@ -172,9 +183,7 @@ async def test_a_task_that_a_handler_leaves_behind_may_call_after_the_handlers_d
             return aiozpat.current_call().time_left
 
         async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
-            seconds = await client.call("front.start", timeout=0.2, result_type=float)
-            assert seconds <= 0.2
-            await asyncio.sleep(seconds)
+            assert await client.call("front.start", timeout=PATIENCE, result_type=float) <= PATIENCE
             may_go.set()
             assert await asyncio.wait_for(left[0], PATIENCE) == 3
 
@@ -194,22 +203,25 @@ async def test_a_stream_without_a_timeout_has_no_deadline(calc: Calc) -> None:
 
 async def test_a_thread_that_outlives_its_server_still_sees_its_deadline() -> None:
     service = Service("s")
-    begun, ended = threading.Event(), threading.Event()
+    begun, may_look, ended = threading.Event(), threading.Event(), threading.Event()
+    left: list[float] = []
 
     @service.method
     def work() -> None:
         begun.set()
-        while aiozpat.current_call().time_left > 0:
-            time.sleep(0.01)  # simulated work
+        may_look.wait(PATIENCE)
+        left.append(aiozpat.current_call().time_left)
         ended.set()
 
     async with Server(service, bind=LOOPBACK, grace=0) as server, Client(server.endpoint) as client:
-        calling = asyncio.create_task(client.call("s.work", timeout=1.0))
+        calling = asyncio.create_task(client.call("s.work", timeout=PATIENCE))
         await asyncio.to_thread(begun.wait, PATIENCE)
         await server.close()
         with pytest.raises(errors.RpcError):
             await calling
+    may_look.set()
     assert await asyncio.to_thread(ended.wait, PATIENCE)
+    assert left[0] <= PATIENCE
 
 
 async def test_notifications_keep_their_order_among_calls(calc: Calc) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from aiozpat import Client, Server, Service, errors
-from aiozpat.codec import Decoder
+from aiozpat.codec import Decoder, hooks
 from aiozpat.observability.notices import printable
 from tests.support import LOOPBACK, PATIENCE
 
@@ -75,7 +75,9 @@ def values() -> Service:
     return service
 
 
-async def test_a_pydantic_model_comes_back_as_it_was() -> None:
+@pytest.mark.parametrize("reads_names", [True, False], ids=["pydantic 2.11", "earlier"])
+async def test_a_pydantic_model_comes_back_as_it_was(reads_names: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "_reads_names", lambda: reads_names)
     async with Server(values(), bind=LOOPBACK) as server, Client(server.endpoint) as client:
         sent = Model(userId=3)
         assert await client.call("s.model", sent, result_type=Model) == sent

@@ -151,14 +151,15 @@ class Channel:
         """Say goodbye on all sessions, and end them.
 
         Args:
-            timeout: Seconds for the server to read what it was sent, as long as it goes on reading.
+            timeout: Seconds for the server to read what it was sent, as long as it goes on reading; 1 at least.
         """
         self._closed = True
         self.usable = None
         self._supervisor.cancel()
         try:
             await asyncio.wait({self._supervisor})
-            await asyncio.gather(*(connection.leave(_GOODBYE, timeout) for connection in self.connections))
+            most = max(timeout, _GOODBYE)
+            await asyncio.gather(*(connection.leave(_GOODBYE, most) for connection in self.connections))
         finally:
             self.abort()
 

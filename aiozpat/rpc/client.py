@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar, copy_context
 from functools import partial
 from threading import get_ident
@@ -584,30 +584,28 @@ class Client:
                 **options,
             )
 
-        async def hedged() -> Any:
-            budget, tried = self._budget, list[Connection]()
-            if budget is None or self._hedge is None:
-                return await attempt()
-            policy = budget.policy
-
-            def again() -> bool:  # not where none was sent yet: it waits for a connection, as the second would
-                return 0 < len(tried) < policy.attempts and budget.spend(self._calls)
-
-            def final(error: BaseException) -> bool:
-                return isinstance(error, RpcError) and error.code not in policy.codes
-
-            before = _tried.set(tried)
-            try:
-                return await race(attempt, self._hedge, again=again, final=final)
-            finally:
-                _tried.reset(before)
-
-        # An iterator can't be read twice.
-        twice = self._hedge is not None and not streams and (idempotent or self._is_idempotent(method))
-        last = hedged if twice else attempt
+        last, twice = attempt, not streams and (idempotent or self._is_idempotent(method))  # no iterator is read twice
+        if twice and self._budget is not None and self._hedge is not None:
+            last = partial(self._hedged, attempt, self._budget, self._hedge)
         if not self._interceptors:
             return await last()
         return await run_within(deadline, self._interceptors, seen, last)
+
+    async def _hedged(self, attempt: Callable[[], Awaitable[Any]], budget: Budget, delay: float) -> Any:
+        """Make a call once, and once more where it takes long."""
+        policy, tried = budget.policy, list[Connection]()
+
+        def again() -> bool:  # not where none was sent yet: it waits for a connection, as the second would
+            return 0 < len(tried) < policy.attempts and budget.spend(self._calls)
+
+        def final(error: BaseException) -> bool:
+            return isinstance(error, RpcError) and error.code not in policy.codes
+
+        before = _tried.set(tried)
+        try:
+            return await race(attempt, delay, again=again, final=final)
+        finally:
+            _tried.reset(before)
 
     async def _notify_around(
         self,
@@ -644,9 +642,10 @@ class Client:
         """Call a method one way: no result, no error, no word of whether it ran.
 
         Returns when the call is queued for the server. Leaving the client's block waits until the server has read it,
-        for the client's `timeout` at most, and does not cancel it; but no longer than a second without a word of how
-        much it has read, which comes with every quarter of `window_bytes`. What has not left by then is lost and
-        counted (`notifications lost`); what ZeroMQ has of it is lost uncounted. Cancelled, it may have been queued.
+        for the client's `timeout` (or a second) at most, and does not cancel it; but no longer than a second without a
+        word of how much it has read, which comes with every quarter of `window_bytes`. What has not left by then is
+        lost and counted (`notifications lost`); what ZeroMQ has of it is lost uncounted. Cancelled, it may have been
+        queued.
 
         Args:
             method: The full name.

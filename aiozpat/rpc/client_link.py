@@ -388,9 +388,13 @@ class ClientLink:
             self._goodbye = goodbye = self._loop.create_future()
             end = _monotonic() + most
             bye, read, until = False, -1, end
-            while not goodbye.done() and _monotonic() < until:
+            while not goodbye.done():
+                self.drain()  # the server is not judged for a stall of our own loop
+                now = _monotonic()
                 if self.outbox.acked != read:
-                    read, until = self.outbox.acked, min(_monotonic() + patience, end)
+                    read, until = self.outbox.acked, min(now + patience, end)
+                if now >= until:
+                    break
                 if not (bye or self.outbox.waiting):
                     bye = True
                     self.outbox.control(encode((BYE, "")))

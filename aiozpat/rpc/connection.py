@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Values, is_large
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Values, is_large, pack_rich
 from aiozpat.errors import (
     Closed,
     DeadlineExceeded,
@@ -54,7 +54,7 @@ from aiozpat.rpc.buffers import check_buffers
 from aiozpat.rpc.client_link import ClientLink
 from aiozpat.rpc.flows import DecodesItems, Inbound, Outbound
 from aiozpat.rpc.pending import A, Decodes, NeverRan, Pending, Phase, StreamCall
-from aiozpat.rpc.requests import checked, extracted, foreign, rich
+from aiozpat.rpc.requests import checked, extracted, foreign
 from aiozpat.rpc.settings import LinkSettings
 from aiozpat.transport import Context
 
@@ -265,12 +265,10 @@ class Connection(ClientLink):
         buffers: list[Buffer] = []
         copy = not wire_id or (more is not None and more[1] is not None)
         try:
-            params = rich(method, extracted(params, buffers), buffers, copy=copy)
+            params = msgspec.Raw(pack_rich(extracted(params, buffers), buffers, copy=copy))
             record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *(more or ())))
-        except InvalidArgument:
-            raise
-        except ENCODE_ERRORS as error:  # a buffer that was released; text that is none, as a name or as metadata
-            raise InvalidArgument(f"{method!r} can't be called so: {error}") from error
+        except ENCODE_ERRORS as error:  # of the params, the metadata or the name
+            raise InvalidArgument(f"{method}: the call can't be encoded: {error}") from error
         if buffers:
             check_buffers(f"the params of {method}", len(record), buffers, self.peer_buffer_bytes)
         self._check_room(method, len(record))

@@ -234,7 +234,7 @@ class Executor:
                 args = route.decode_foreign(request.params, session.values)
             if request.metadata is not None and metadata_bytes(request.metadata) > METADATA_LIMIT:
                 raise InvalidArgument(f"{route.name}: more than {METADATA_LIMIT} bytes of metadata")
-            deadline = now + request.timeout * 0.001 if request.timeout < ENDLESS else math.inf
+            deadline = now + request.timeout * 0.001 if request.timeout < ENDLESS else _NEVER
             job = Job(session, key, route, args, deadline, request.metadata)
             if route.streams or request.opening is not None:
                 attach(job, request.opening, self._limits.stream_window)

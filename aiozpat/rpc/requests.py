@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from aiozpat.codec import ENCODE_ERRORS, Values, extract, pack_rich
+from aiozpat.codec import ENCODE_ERRORS, Values, extract
 from aiozpat.errors import InvalidArgument
 from aiozpat.protocol.records import METADATA_LIMIT, Buffer, metadata_bytes
 
@@ -17,18 +17,6 @@ def extracted(params: Any, buffers: list[Buffer]) -> Any:
     if isinstance(params, tuple):
         return tuple(extract(value, buffers) for value in params)
     return {name: extract(value, buffers) for name, value in params.items()}
-
-
-def rich(method: str, params: Any, buffers: list[Buffer], *, copy: bool) -> Raw:
-    """The params, encoded, among them types that MessagePack does not know; their large buffers join `buffers`.
-
-    Raises:
-        InvalidArgument: They can't be encoded.
-    """
-    try:
-        return Raw(pack_rich(params, buffers, copy=copy))
-    except ENCODE_ERRORS as error:
-        raise InvalidArgument(f"{method}: the params can't be encoded: {error}") from error
 
 
 def foreign(method: str, params: Any, values: Values) -> Raw:

@@ -170,7 +170,8 @@ class Service:
             raise UsageError(str(error)) from None
         signature = signature_of(full, handler)
         try:
-            ItemDecoder(signature.sends)
+            if signature.stream_at is not None:
+                ItemDecoder(signature.sends)
         except TYPE_ERRORS as error:
             raise UsageError(f"{full}: the items that it takes can't be decoded: {error}") from error
         self._methods[short] = Method(
