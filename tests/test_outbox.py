@@ -68,47 +68,48 @@ def contents(records: Sequence[azp.Record]) -> list[tuple[int, list[int]]]:
 
 
 @pytest.mark.parametrize("buffers", [[], [b"x" * 70_000], [b"x" * 70_000, b"y" * 80_000]])
-def test_one_entry_may_leave_alone_as_it_would_with_others(buffers: list[bytes]) -> None:
+@pytest.mark.parametrize("acknowledges", [False, True])
+def test_one_record_may_leave_alone_as_it_would_with_others(buffers: list[bytes], acknowledges: bool) -> None:
+    record = large(1) if buffers else request(1)
     alone, usual = Outbox(WINDOW), Outbox(WINDOW)
-    for outbox in (alone, usual):
-        if buffers:
-            outbox.add_large(1, large(1), buffers)
-        else:
-            outbox.add(1, request(1))
-    message = alone.alone()
-    assert message is not None
+    if acknowledges:
+        alone.acknowledge()
+        usual.acknowledge()
+    if buffers:
+        usual.add_large(1, record, buffers)
+    else:
+        usual.add(1, record)
     header, apart = usual.peek() or (b"", ())
-    assert (message[0], list(message[1])) == (header, list(apart))
-    nbytes = len(header) + sum(map(len, buffers))
+    assert alone.alone(record) == header
+    assert alone.pending is acknowledges  # until it was sent
+    nbytes = len(header) + sum(map(len, apart))
     alone.left_alone(nbytes)
     usual.commit(nbytes)
     for outbox in (alone, usual):
         assert outbox.sent == nbytes
         assert outbox.nbytes_apart == 0
         assert_empty(outbox)
-        outbox.add(2, request(2))
-        assert outbox.alone() == outbox.peek()
 
 
-@pytest.mark.parametrize("size", ["small", "large"])
-@pytest.mark.parametrize("besides", ["nothing", "another", "control", "pong", "items", "closed window"])
-def test_what_is_not_just_one_entry_goes_the_usual_way(besides: str, size: str) -> None:
+@pytest.mark.parametrize("before", ["another", "large", "controls", "long control", "pong", "items", "closed window"])
+def test_a_record_that_others_go_before_does_not_leave_alone(before: str) -> None:
     outbox = Outbox(64)
-    if besides != "nothing" and size == "large":
-        outbox.add_large(1, large(1), [b"x" * 70_000])
-    elif besides != "nothing":
-        outbox.add(1, request(1))
-    if besides == "another":
+    if before == "another":
         outbox.add(2, request(2))
-    elif besides == "control":
+    elif before == "large":
+        outbox.add_large(2, large(2), [b"x" * 70_000])
+    elif before == "controls":
         outbox.control(azp.encode((azp.CANCEL, 5)))
-    elif besides == "pong":
+        outbox.control(azp.encode((azp.CANCEL, 6)))
+    elif before == "long control":
+        outbox.control(azp.encode((azp.GOAWAY, "x" * 1000)))
+    elif before == "pong":
         outbox.pong(7)
-    elif besides == "items":
+    elif before == "items":
         put(outbox, SendFlow(1, 10), 1)
-    elif besides == "closed window":
+    elif before == "closed window":
         outbox.sent = 64
-    assert outbox.alone() is None
+    assert outbox.alone(request(1)) is None
 
 
 def assert_empty(outbox: Outbox) -> None:

@@ -172,32 +172,26 @@ class Outbox:
         self.ack_at = self.received + (self.window >> 2)
         self._control.append(encode((ACK, self.received)))
 
-    def alone(self) -> tuple[bytes, Sequence[Buffer]] | None:
-        """The next message if it is one entry and there is nothing else; `left_alone` once it is sent.
+    def alone(self, record: bytes) -> bytes | None:
+        """The header frame of a message with this record, if no other has to go before it; `left_alone` once it is sent.
 
-        For calls one at a time, whose time is all theirs: what `peek` and `commit` look after takes five times as long.
+        For calls one at a time, whose time is all theirs: to queue it, `peek` and `commit` takes five times as long. An
+        acknowledgement, say, travels with it.
         """
-        entries = self.entries
-        if (
-            len(entries) != 1
-            or self._control
-            or self._flows
-            or self.sent - self.acked >= self.window
-            or self._pong is not None
-        ):
+        if self.entries or self._flows or self.sent - self.acked >= self.window or self._pong is not None:
             return None
-        (entry,) = entries.values()
-        if self._large and type(entry) is tuple:
-            return _ALONE + entry[0], entry[1]
-        return _ALONE + entry, ()  # type: ignore[operator]  # it is bytes
+        control = self._control
+        if not control:
+            return _ALONE + record
+        if len(control) == 1 and len(control[0]) <= _CONTROL_BESIDE:
+            return join((*control, record))
+        return None
 
     def left_alone(self, nbytes: int) -> None:
-        """What `alone` gave was sent, so many bytes."""
+        """The message whose header `alone` gave was sent, so many bytes."""
         self.sent += nbytes
-        self.entries.clear()
-        self.nbytes = 0
-        if self._large:
-            self.nbytes_apart = self._large = 0
+        if self._control:
+            self._control = []
 
     def peek(self) -> tuple[bytes, Sequence[Buffer]] | None:
         """The next message as (header frame, buffer frames), None if there is none; `commit` once it is sent."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from msgspec import Raw
 
@@ -19,6 +19,8 @@ from aiozpat.rpc.current import Job
 from aiozpat.rpc.failures import error_record, internal, unencodable
 from aiozpat.rpc.session import Session
 
+SendAlone: TypeAlias = Callable[[Session, bytes, Sequence[Buffer]], bool]
+
 _log = logging.getLogger("aiozpat.server")
 
 
@@ -27,15 +29,23 @@ class Answers:
 
     Args:
         post: Called when something was put into a session's outbox.
+        send_alone: Sends an answer at once, if it is best to; False if it has to be queued.
         notices: Where refusals and drops are counted.
         backlog_bytes: Bytes of replies that may wait for one client.
         send_tracebacks: Whether an unexpected exception's traceback travels to the caller.
     """
 
     def __init__(
-        self, post: Callable[[Session], None], notices: Notices, *, backlog_bytes: int, send_tracebacks: bool
+        self,
+        post: Callable[[Session], None],
+        send_alone: SendAlone,
+        notices: Notices,
+        *,
+        backlog_bytes: int,
+        send_tracebacks: bool,
     ) -> None:
         self._post = post
+        self._send_alone = send_alone
         self._notices = notices
         self._backlog_bytes = backlog_bytes
         self._send_tracebacks = send_tracebacks
@@ -71,8 +81,9 @@ class Answers:
         """Answer with a record that refers to buffers."""
         session = job.session
         check_buffers(f"the result of {job.route.name}", len(record), buffers, session.peer_buffer_bytes)
-        session.outbox.add_large(job.key, record, buffers)
-        self._post(session)
+        if not self._send_alone(session, record, buffers):
+            session.outbox.add_large(job.key, record, buffers)
+            self._post(session)
 
     def check_room(self, job: Job, nbytes: int) -> None:
         """See to it that a result of so many bytes is within the limits, by itself and with what waits already.

@@ -172,24 +172,28 @@ class ClientLink:
         if not self.socket.closed:
             self.socket.settle()
 
-    def _send_alone(self) -> None:
-        """Send a call that no other is to be expected with; in a session that is ready, and where no stream waits."""
-        outbox, socket = self.outbox, self.socket
-        message = None if self._blocked else outbox.alone()
-        if message is not None:
-            nbytes = self._try(message)
-            if nbytes:
-                outbox.left_alone(nbytes)
-                socket.settle()
-                return
-        self._flush()  # it tries again, and sees to what comes of that
+    def _send_alone(self, record: bytes, buffers: Sequence[Buffer]) -> bool:
+        """Send a call that no other is to be expected with, unless it has to be queued.
+
+        In a session that is ready, and where no stream waits.
+        """
+        header = None if self._blocked else self.outbox.alone(record)
+        if header is None:
+            return False
+        nbytes = self._try(header, buffers)
+        if not nbytes:
+            return False
+        self.outbox.left_alone(nbytes)
+        if not self.socket.scheduled:
+            self.socket.settle()
+        return True
 
     def _send(self) -> None:
         socket, outbox, turns = self.socket, self.outbox, self.turns
         if socket.closed or self._blocked or self._said_bye or self.phase is Phase.CONNECTING:
             return
         while (message := outbox.peek()) is not None:
-            nbytes = self._try(message)
+            nbytes = self._try(*message)
             if not nbytes:
                 self._blocked = True
                 break
@@ -199,9 +203,8 @@ class ClientLink:
             elif not pending:
                 break
 
-    def _try(self, message: tuple[bytes, Sequence[Buffer]]) -> int:
+    def _try(self, header: bytes, buffers: Sequence[Buffer]) -> int:
         """Try to send a message; its size in bytes, 0 if there is no room."""
-        header, buffers = message
         if not buffers:
             return len(header) if self.socket.send(header) else 0
         frames = (header, *buffers)

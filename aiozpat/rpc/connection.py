@@ -145,15 +145,24 @@ class Connection(ClientLink):
         if in_flight > self.max_calls:
             self._too_many()
         self._last_id = key = self._last_id + 1
-        self._put(key, key, method, params, timeout, metadata)
+        record, buffers = self._encoded(key, method, params, timeout, metadata)
+        outbox = self.outbox
+        nbytes = outbox.nbytes + len(record)
+        if nbytes > self._roomy:
+            self._check_room(method, len(record))
         call = calls[key] = Pending(key, future, deadline, decoder, method)
         if deadline < self._next_scan:
             self._arm(deadline)
-        if in_flight == 1:
-            self._send_alone()
+        if in_flight == 1 and self._send_alone(record, buffers):
             return call
-        queued = len(self.outbox.entries)
-        if queued >= _FLUSH_MOST or (queued >= _FLUSH_LEAST and 2 * queued >= in_flight):
+        entries = outbox.entries
+        if buffers:
+            outbox.add_large(key, record, buffers)
+        else:
+            entries[key] = record
+            outbox.nbytes = nbytes
+        queued = len(entries)
+        if in_flight == 1 or queued >= _FLUSH_MOST or (queued >= _FLUSH_LEAST and 2 * queued >= in_flight):
             self._flush()
         elif not self._flushing:
             self._flushing = True
@@ -223,7 +232,24 @@ class Connection(ClientLink):
         metadata: Mapping[str, str] | None,
         opening: Opening | None = None,
     ) -> None:
-        """Encode a call and queue it: what is wrong with it reaches its caller, and later changes do no harm."""
+        """Encode a call and queue it."""
+        record, buffers = self._encoded(wire_id, method, params, timeout, metadata, opening)
+        self._check_room(method, len(record))
+        if buffers:
+            self.outbox.add_large(key, record, buffers)
+        else:
+            self.outbox.add(key, record)
+
+    def _encoded(
+        self,
+        wire_id: int,
+        method: str,
+        params: Any,
+        timeout: float,
+        metadata: Mapping[str, str] | None,
+        opening: Opening | None = None,
+    ) -> tuple[bytes, Sequence[Buffer]]:
+        """A call's record, and its buffers: what is wrong with it reaches its caller, and later changes do no harm."""
         # Rounded up: a server that ended the call too early would make a deadline look like its own failure.
         milliseconds = int(timeout * 1000.0) + 1 if timeout < _LONGEST else ENDLESS
         if type(method) is not str:
@@ -235,33 +261,23 @@ class Connection(ClientLink):
             for value in params if type(params) is tuple else params.values():
                 kind = type(value)  # nearly always of no buffer, or of small bytes: not worth a call of a function
                 if kind in BUFFER_TYPES and (kind is not bytes or len(value) >= BUFFER_THRESHOLD) and is_large(value):
-                    self._put_rich(key, wire_id, method, milliseconds, params, more)
-                    return
+                    return self._encoded_rich(wire_id, method, milliseconds, params, more)
         try:
             if more is None:
-                record = encode((REQUEST, wire_id, 0, method, milliseconds, params))
-            else:
-                record = encode((REQUEST, wire_id, 0, method, milliseconds, params, *more))
+                return encode((REQUEST, wire_id, 0, method, milliseconds, params)), ()
+            return encode((REQUEST, wire_id, 0, method, milliseconds, params, *more)), ()
         except ENCODE_ERRORS:
-            self._put_rich(key, wire_id, method, milliseconds, params, more)
-            return
-        outbox = self.outbox
-        nbytes = outbox.nbytes + len(record)
-        if nbytes > self._roomy:
-            self._check_room(method, len(record))
-        outbox.entries[key] = record
-        outbox.nbytes = nbytes
+            return self._encoded_rich(wire_id, method, milliseconds, params, more)
 
-    def _put_rich(
+    def _encoded_rich(
         self,
-        key: int,
         wire_id: int,
         method: str,
         milliseconds: int,
         params: Any,
         more: tuple[dict[str, str] | None, Opening | None] | None,
-    ) -> None:
-        """As `_put`, for params with large buffers, and with types that MessagePack does not know."""
+    ) -> tuple[bytes, Sequence[Buffer]]:
+        """As `_encoded`, for params with large buffers, and with types that MessagePack does not know."""
         buffers: list[Buffer] = []
         copy = not wire_id or (more is not None and more[1] is not None)
         try:
@@ -271,11 +287,7 @@ class Connection(ClientLink):
             raise InvalidArgument(f"{method}: the call can't be encoded: {error}") from error
         if buffers:
             check_buffers(f"the params of {method}", len(record), buffers, self.peer_buffer_bytes)
-        self._check_room(method, len(record))
-        if buffers:
-            self.outbox.add_large(key, record, buffers)
-        else:
-            self.outbox.add(key, record)
+        return record, buffers
 
     def _too_many(self) -> NoReturn:
         raise ResourceExhausted(f"{len(self.calls)} calls of this client are in flight (max_in_flight)")

@@ -40,7 +40,7 @@ from aiozpat.protocol.records import (
     encode,
     metadata_bytes,
 )
-from aiozpat.rpc.answers import Answers
+from aiozpat.rpc.answers import Answers, SendAlone
 from aiozpat.rpc.callables import Callables
 from aiozpat.rpc.current import Job, set_current_job
 from aiozpat.rpc.failures import unimplemented
@@ -68,6 +68,7 @@ class Executor:
         limits: How much at once.
         sessions: The sessions there are, for the scan of deadlines.
         post: Called when something was put into a session's outbox.
+        send_alone: Sends an answer at once, if it is best to.
         control: Called with each record that is not about a call.
         notices: Where refusals and drops are counted.
         send_tracebacks: Whether an unexpected exception's traceback travels to the caller.
@@ -82,6 +83,7 @@ class Executor:
         *,
         sessions: Callable[[], Iterable[Session]],
         post: Callable[[Session], None],
+        send_alone: SendAlone,
         control: Callable[[Session, Record], None],
         notices: Notices,
         send_tracebacks: bool,
@@ -92,9 +94,10 @@ class Executor:
         self._limits = limits
         self._sessions = sessions
         self._post = post
+        self._send_alone = send_alone
         self._control = control
         self._notices = notices
-        self._answers = Answers(post, notices, backlog_bytes=limits.backlog_bytes, send_tracebacks=send_tracebacks)
+        self._answers = Answers(post, send_alone, notices, backlog_bytes=limits.backlog_bytes, send_tracebacks=send_tracebacks)
         self._callables = Callables(limits.max_threads, interceptors)
         self.gate: Gate[Job] = Gate(limits.max_concurrency, limits.max_queued)
         self.routes: dict[str, Route] = {}
@@ -338,10 +341,11 @@ class Executor:
                 if nbytes > self._roomy:
                     self._answers.check_room(job, len(record))
                 entries = outbox.entries
-                entries[key] = record
-                outbox.nbytes = nbytes
-                if not session.dirty or len(entries) >= FLUSH_AT:
-                    self._post(session)
+                if entries or not self._send_alone(session, record, ()):
+                    entries[key] = record
+                    outbox.nbytes = nbytes
+                    if not session.dirty or len(entries) >= FLUSH_AT:
+                        self._post(session)
         except Exception as error:
             self._answers.failure(job, error)
         except BaseException as error:

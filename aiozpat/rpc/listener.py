@@ -339,8 +339,27 @@ class Listener:
             self._mark(session)
             self._later()
         else:  # no other is to be expected that it could leave with
-            self._send_alone(session)
+            self._send(session)
             self.socket.look()
+
+    def send_alone(self, session: Session, record: bytes, buffers: Sequence[Buffer]) -> bool:
+        """Send an answer that no other is to be expected with, unless it has to be queued."""
+        if len(session.calls) > 1 or self._taking or session.blocked or session.ending or session.turns.waiting:
+            return False
+        outbox = session.outbox
+        header = outbox.alone(record)
+        if header is None:
+            return False
+        try:
+            nbytes = self._try(session, header, buffers)
+        except PeerUnreachable:
+            return False  # who tries again sees to what comes of that
+        if not nbytes:
+            return False
+        outbox.left_alone(nbytes)
+        session.stuck_since = None
+        self.socket.look()
+        return True
 
     def touch(self, session: Session) -> None:
         """Something was put into this session's outbox, and more may follow: send it in a moment."""
@@ -376,28 +395,12 @@ class Listener:
             if not session.blocked:
                 self._send(session)
 
-    def _send_alone(self, session: Session) -> None:
-        """Send a lone answer the short way, if that is all there is."""
-        outbox = session.outbox
-        message = None if session.ending or session.turns.waiting else outbox.alone()
-        if message is not None:
-            try:
-                nbytes = self._try(session, message)
-                if nbytes:
-                    outbox.left_alone(nbytes)
-                    session.stuck_since = None
-                    return
-            except PeerUnreachable:
-                pass
-        self._send(session)  # which tries again, and sees to what comes of that
-
-    def _try(self, session: Session, message: tuple[bytes, Sequence[Buffer]]) -> int:
+    def _try(self, session: Session, header: bytes, buffers: Sequence[Buffer]) -> int:
         """Try to send a message; its size in bytes, 0 if there is no room.
 
         Raises:
             PeerUnreachable: Its connection is gone.
         """
-        header, buffers = message
         if not buffers:
             return len(header) if self.socket.send_to(session.identity, header) else 0
         sent = self.socket.send_large((session.identity, header, *buffers))
@@ -415,7 +418,7 @@ class Listener:
                     session.stuck_since = session.stuck_since or _monotonic()
                 return
             try:
-                nbytes = self._try(session, message)
+                nbytes = self._try(session, *message)
             except PeerUnreachable:
                 if not session.ending:
                     self._notices.count("client gone")

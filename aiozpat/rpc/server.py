@@ -175,6 +175,7 @@ class Server:
                 self._limits,
                 sessions=listener.each,
                 post=listener.post,
+                send_alone=listener.send_alone,
                 control=listener.control,
                 notices=self._notices,
                 send_tracebacks=self._send_tracebacks,
