@@ -8,7 +8,7 @@ what their bytes cost is owed, up to `TOLERANCE` before the next record.
 from __future__ import annotations
 
 from aiozpat.errors import ProtocolError
-from aiozpat.protocol.records import CREDIT, ITEM, array_head, encode
+from aiozpat.protocol.records import CREDIT, ITEM, ITEM_FIELDS, array_head, encode, spaced
 
 UNIT_SHIFT = 12  # 4096 bytes
 MAX_WINDOW = 65_536  # units
@@ -75,7 +75,7 @@ class SendFlow:
         """The record of one item that refers to so many buffer frames, of `nbytes` together."""
         items = b"\x91" + value
         self._set_credit(self._credit - 1 - ((len(items) + nbytes) >> UNIT_SHIFT))
-        return self._head + encode(buffers) + items
+        return spaced(self._head + encode(buffers) + items, ITEM_FIELDS)
 
 
 class ReceiveFlow:

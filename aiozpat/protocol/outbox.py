@@ -173,7 +173,7 @@ class Outbox:
         self._control.append(encode((ACK, self.received)))
 
     def alone(self, record: bytes) -> bytes | None:
-        """The header frame of a message with this record, if no other has to go before it; `left_alone` once it is sent.
+        """The header frame of a message with this record, unless others go before it; `left_alone` once it is sent.
 
         For calls one at a time, whose time is all theirs: to queue it, `peek` and `commit` takes five times as long. An
         acknowledgement, say, travels with it.

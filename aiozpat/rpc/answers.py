@@ -13,7 +13,7 @@ from msgspec import Raw
 from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, extract, is_large, pack_rich
 from aiozpat.errors import Cancelled, DeadlineExceeded, ResourceExhausted, RpcError, StatusCode
 from aiozpat.observability.notices import Notices
-from aiozpat.protocol.records import RECORD_BYTES, REFUSED, REPLY, Buffer, encode
+from aiozpat.protocol.records import RECORD_BYTES, REFUSED, REPLY, REPLY_FIELDS, Buffer, encode, spaced
 from aiozpat.rpc.buffers import check_buffers
 from aiozpat.rpc.current import Job
 from aiozpat.rpc.failures import error_record, internal, unencodable
@@ -80,6 +80,7 @@ class Answers:
     def _apart(self, job: Job, record: bytes, buffers: list[Buffer]) -> None:
         """Answer with a record that refers to buffers."""
         session = job.session
+        record = spaced(record, REPLY_FIELDS)
         check_buffers(f"the result of {job.route.name}", len(record), buffers, session.peer_buffer_bytes)
         if not self._send_alone(session, record, buffers):
             session.outbox.add_large(job.key, record, buffers)

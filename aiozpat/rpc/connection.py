@@ -39,6 +39,7 @@ from aiozpat.protocol.records import (
     ENDLESS,
     RECORD_BYTES,
     REQUEST,
+    REQUEST_FIELDS,
     Buffer,
     Credit,
     End,
@@ -49,6 +50,7 @@ from aiozpat.protocol.records import (
     Refused,
     Reply,
     encode,
+    spaced,
 )
 from aiozpat.rpc.buffers import check_buffers
 from aiozpat.rpc.client_link import ClientLink
@@ -286,6 +288,7 @@ class Connection(ClientLink):
         except ENCODE_ERRORS as error:  # of the params, the metadata or the name
             raise InvalidArgument(f"{method}: the call can't be encoded: {error}") from error
         if buffers:
+            record = spaced(record, REQUEST_FIELDS)
             check_buffers(f"the params of {method}", len(record), buffers, self.peer_buffer_bytes)
         return record, buffers
 

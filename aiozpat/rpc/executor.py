@@ -97,7 +97,9 @@ class Executor:
         self._send_alone = send_alone
         self._control = control
         self._notices = notices
-        self._answers = Answers(post, send_alone, notices, backlog_bytes=limits.backlog_bytes, send_tracebacks=send_tracebacks)
+        self._answers = Answers(
+            post, send_alone, notices, backlog_bytes=limits.backlog_bytes, send_tracebacks=send_tracebacks
+        )
         self._callables = Callables(limits.max_threads, interceptors)
         self.gate: Gate[Job] = Gate(limits.max_concurrency, limits.max_queued)
         self.routes: dict[str, Route] = {}
