@@ -39,7 +39,12 @@ def extract(value: Any, buffers: list[Buffer]) -> Any:
     """
     if type(value) not in BUFFER_TYPES or not is_large(value):
         return value
-    buffers.append(_frozen(value))
+    return apart(value, buffers)
+
+
+def apart(value: Buffer, buffers: list[Buffer]) -> Any:
+    """As `extract`, for what is a large buffer."""
+    buffers.append(value if type(value) is bytes else _frozen(value))
     return _reference(len(buffers) - 1)
 
 
@@ -58,8 +63,6 @@ def is_large(value: Buffer) -> bool:
 
 
 def _frozen(value: Buffer) -> Buffer:
-    if isinstance(value, bytes):
-        return value
     if isinstance(value, memoryview) and value.readonly and value.c_contiguous:
         return value.cast("B")
     return bytes(value)
@@ -95,8 +98,25 @@ def refuse_extension(code: int, data: memoryview) -> Any:
 
 
 _ONLY = pack(_reference(0))  # a value that is nothing but the first buffer
+_ONLY_PARAM = pack([_reference(0)])
 _CONTAINERS = (list, dict, Mapping, MutableMapping, Sequence, MutableSequence, Collection)
 _DIRECT: dict[type, Callable[[memoryview], Any]] = {bytes: bytes, bytearray: bytearray, memoryview: lambda view: view}
+
+
+def only_param(wanted: Any) -> Callable[[Raw, Sequence[memoryview]], Any] | None:
+    """What gives the one param of such a type, if the type is one of bytes, and the params are nothing but one buffer.
+
+    Returns:
+        A function of the params, an array, and their buffers; it gives None where they are something else.
+    """
+    direct = _DIRECT.get(wanted) if isinstance(wanted, type) else None
+    if direct is None:
+        return None
+
+    def of(raw: Raw, buffers: Sequence[memoryview]) -> Any:
+        return direct(buffers[0]) if len(buffers) == 1 and bytes(raw) == _ONLY_PARAM else None
+
+    return of
 
 
 class Decoder:

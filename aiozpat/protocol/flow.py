@@ -8,8 +8,9 @@ what their bytes cost is owed, up to `TOLERANCE` before the next record.
 from __future__ import annotations
 
 from aiozpat.errors import ProtocolError
-from aiozpat.protocol.records import CREDIT, ITEM, ITEM_FIELDS, array_head, encode, spaced
+from aiozpat.protocol.records import CREDIT, ITEM, SPACE, array_head, encode
 
+_SPACE = encode(SPACE)
 UNIT_SHIFT = 12  # 4096 bytes
 MAX_WINDOW = 65_536  # units
 _JOIN = 128  # items of one record, or half a window: the receiver works on them while more are made
@@ -75,7 +76,7 @@ class SendFlow:
         """The record of one item that refers to so many buffer frames, of `nbytes` together."""
         items = b"\x91" + value
         self._set_credit(self._credit - 1 - ((len(items) + nbytes) >> UNIT_SHIFT))
-        return spaced(self._head + encode(buffers) + items, ITEM_FIELDS)
+        return b"".join((b"\x95", self._head[1:], encode(buffers), items, _SPACE))
 
 
 class ReceiveFlow:

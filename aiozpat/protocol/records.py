@@ -30,6 +30,14 @@ BUFFER_LIMIT: Final = 1024  # buffer frames of one message
 BUFFER_EXT: Final = 1  # MessagePack extension type: "buffer number N of this record"
 BUFFER_THRESHOLD: Final = 64 * 1024  # bytes from which a value travels as a buffer frame; in-band wins at 16 KiB
 
+# Stands behind the last element of records that bring buffers, where it is ignored, so that those are copied fast.
+# libzmq sends the header and the beginning of the first buffer in one piece of 8 KiB, and the rest from where that
+# ended; the kernel copies it to the start of a page. Where the source lies up to 40 bytes below that, modulo 4096, a
+# CPU takes each load for one of what it has just stored ("4K aliasing"), and the copy takes up to twice as long (seen
+# on AMD's Zen 3). Large memory of malloc, Python and NumPy begins 16 to 64 bytes behind a page's start: what goes
+# before a buffer has to be longer than 104 bytes, then, and is by this.
+SPACE: Final = bytes(96)
+
 HELLO: Final = 0
 PING: Final = 1
 PONG: Final = 2
@@ -38,14 +46,11 @@ BYE: Final = 4
 ACK: Final = 5
 RESET: Final = 6
 REQUEST: Final = 10
-REQUEST_FIELDS: Final = 8  # elements, the tag and what may be left out among them
 REPLY: Final = 11
-REPLY_FIELDS: Final = 4
 ERROR: Final = 12
 REFUSED: Final = 13
 CANCEL: Final = 14
 ITEM: Final = 20
-ITEM_FIELDS: Final = 4
 END: Final = 21
 CREDIT: Final = 22
 
@@ -210,12 +215,6 @@ def array_head(count: int) -> bytes:
     return b"\xdd" + count.to_bytes(4, "big")
 
 
-_ARRAYS = tuple(map(array_head, range(16)))
-_SPACE = 112  # bytes; with what frames the header and the buffer, about 128 go before it
-_BYTES = tuple(bytes((number,)) for number in range(_SPACE + 1))
-_NOTHING = bytes(_SPACE)
-
-
 def _heads(count: int) -> tuple[bytes, ...]:
     return tuple(_HEAD + array_head(number) for number in range(count))
 
@@ -223,26 +222,6 @@ def _heads(count: int) -> tuple[bytes, ...]:
 _HEAD = bytes((MAGIC, VERSION))
 _HEADS_MADE = 1024  # most batches are smaller
 _HEADS = _heads(_HEADS_MADE)
-
-
-def spaced(record: bytes, fields: int) -> bytes:
-    """A record that brings buffers, with one element more where it is short: so its buffers are copied fast.
-
-    libzmq sends the header and the beginning of the first buffer in one piece of 8 KiB, and the rest from where that
-    ends; the kernel copies it to the start of a page. Where the source lies up to 40 bytes below that, modulo 4096, a
-    CPU takes each load for one of what it has just stored ("4K aliasing"), and a copy takes up to twice as long (seen
-    on AMD's Zen 3). Large memory of malloc and Python begins 16 to 64 bytes behind a page's start, and a short record
-    brings just that about.
-
-    Args:
-        record: The record, encoded.
-        fields: How many elements this kind of record has, with those that may be left out.
-    """
-    short = _SPACE - len(record)
-    if short <= 0:
-        return record
-    nothing = b"\xc0" * (fields - (record[0] & 0x0F))  # in the place of what is left out
-    return b"".join((_ARRAYS[fields + 1], record[1:], nothing, b"\xc4", _BYTES[short], _NOTHING[:short]))
 
 
 def join(records: Collection[bytes]) -> bytes:

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 
 from msgspec import Raw
 
-from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, extract, is_large, pack_rich
+from aiozpat.codec import ENCODE_ERRORS, apart, pack_rich
 from aiozpat.errors import Cancelled, DeadlineExceeded, ResourceExhausted, RpcError, StatusCode
 from aiozpat.observability.notices import Notices
-from aiozpat.protocol.records import RECORD_BYTES, REFUSED, REPLY, REPLY_FIELDS, Buffer, encode, spaced
+from aiozpat.protocol.records import RECORD_BYTES, REFUSED, REPLY, SPACE, Buffer, encode
 from aiozpat.rpc.buffers import check_buffers
 from aiozpat.rpc.current import Job
 from aiozpat.rpc.failures import error_record, internal, unencodable
@@ -62,25 +62,27 @@ class Answers:
         values = job.session.values
         buffers: list[Buffer] = []
         try:
-            if values is not None:
-                result = Raw(values.pack(result))
-            elif type(result) in BUFFER_TYPES and is_large(result):
-                result = extract(result, buffers)
-            else:
-                result = Raw(pack_rich(result, buffers, copy=False))
+            result = Raw(pack_rich(result, buffers, copy=False) if values is None else values.pack(result))
         except ENCODE_ERRORS as error:
             raise unencodable(f"the result of {job.route.name} can't be encoded: {error}", error) from error
-        record = encode((REPLY, job.key, len(buffers), result))
-        self.check_room(job, len(record))
         if buffers:
-            self._apart(job, record, buffers)
+            self._apart(job, result, buffers)
         else:
+            record = encode((REPLY, job.key, 0, result))
+            self.check_room(job, len(record))
             self.put(job.session, job.key, record)
 
-    def _apart(self, job: Job, record: bytes, buffers: list[Buffer]) -> None:
-        """Answer with a record that refers to buffers."""
+    def large(self, job: Job, result: Buffer) -> None:
+        """Answer with bytes that travel apart (`is_large`); as `result`, where the codec is MessagePack."""
+        if job.key > 0:
+            buffers: list[Buffer] = []
+            self._apart(job, apart(result, buffers), buffers)
+
+    def _apart(self, job: Job, result: Any, buffers: list[Buffer]) -> None:
+        """Answer with a result that refers to buffers."""
         session = job.session
-        record = spaced(record, REPLY_FIELDS)
+        record = encode((REPLY, job.key, len(buffers), result, SPACE))
+        self.check_room(job, len(record))
         check_buffers(f"the result of {job.route.name}", len(record), buffers, session.peer_buffer_bytes)
         if not self._send_alone(session, record, buffers):
             session.outbox.add_large(job.key, record, buffers)

@@ -39,7 +39,7 @@ from aiozpat.protocol.records import (
     ENDLESS,
     RECORD_BYTES,
     REQUEST,
-    REQUEST_FIELDS,
+    SPACE,
     Buffer,
     Credit,
     End,
@@ -50,7 +50,6 @@ from aiozpat.protocol.records import (
     Refused,
     Reply,
     encode,
-    spaced,
 )
 from aiozpat.rpc.buffers import check_buffers
 from aiozpat.rpc.client_link import ClientLink
@@ -281,14 +280,17 @@ class Connection(ClientLink):
     ) -> tuple[bytes, Sequence[Buffer]]:
         """As `_encoded`, for params with large buffers, and with types that MessagePack does not know."""
         buffers: list[Buffer] = []
-        copy = not wire_id or (more is not None and more[1] is not None)
+        metadata, opening = more or (None, None)
         try:
-            params = msgspec.Raw(pack_rich(extracted(params, buffers), buffers, copy=copy))
-            record = encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, *(more or ())))
+            params = extracted(params, buffers)
+            try:
+                record = _request(wire_id, buffers, method, milliseconds, params, metadata, opening)
+            except ENCODE_ERRORS:
+                packed = pack_rich(params, buffers, copy=not wire_id or opening is not None)
+                record = _request(wire_id, buffers, method, milliseconds, msgspec.Raw(packed), metadata, opening)
         except ENCODE_ERRORS as error:  # of the params, the metadata or the name
             raise InvalidArgument(f"{method}: the call can't be encoded: {error}") from error
         if buffers:
-            record = spaced(record, REQUEST_FIELDS)
             check_buffers(f"the params of {method}", len(record), buffers, self.peer_buffer_bytes)
         return record, buffers
 
@@ -402,7 +404,10 @@ class Connection(ClientLink):
     def _own(self, record: Reply | Item, buffers: list[memoryview]) -> list[memoryview]:
         """A record's buffers, the first of those that are left; received with the first record that has any."""
         if not buffers:
-            buffers += self._receive_buffers()
+            received = self._receive_buffers()
+            if len(received) == record.buffers:  # as nearly always
+                return received
+            buffers += received
         own = buffers[: record.buffers]
         del buffers[: record.buffers]
         if len(own) != record.buffers:
@@ -503,6 +508,21 @@ class Connection(ClientLink):
             self._notices.note("calls lost", f"{lost} in flight when {reason.message}", lost)
         self.calls.clear()
         self.outbox.clear()  # this object, in a cycle with its socket, may stay for a while
+
+
+def _request(
+    wire_id: int,
+    buffers: Sequence[Buffer],
+    method: str,
+    milliseconds: int,
+    params: Any,
+    metadata: dict[str, str] | None,
+    opening: Opening | None,
+) -> bytes:
+    """The record of a call that may bring buffers."""
+    if buffers:
+        return encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, metadata, opening, SPACE))
+    return encode((REQUEST, wire_id, 0, method, milliseconds, params, metadata, opening))
 
 
 def _details(raw: msgspec.Raw) -> dict[str, Any]:

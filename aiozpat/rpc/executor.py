@@ -247,7 +247,11 @@ class Executor:
             # That it is of another kind says more than that its params don't fit.
             self._reject(session, key, error if fits(route, request.opening) else Unimplemented(how(route)))
             return
-        self._queue(job)
+        if route.gate is None and not route.reserved and self.gate.running < self.gate.max_concurrency:
+            self.gate.running += 1
+            self._start(job)
+        else:
+            self._queue(job)
 
     def _turn_away(self, session: Session, key: int, method: str) -> None:
         if self.refusing is not None:
@@ -331,7 +335,7 @@ class Executor:
             if job.answered:  # by now: a thread, say, can't be ended
                 route.errors += 1  # type: ignore[unreachable]  # mypy does not see what changes meanwhile
             elif type(result) in BUFFER_TYPES and is_large(result):
-                self._answers.result(job, result)
+                self._answers.large(job, result)
             elif key > 0:
                 try:
                     record = encode((REPLY, key, 0, result))

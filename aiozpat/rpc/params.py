@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from aiozpat.codec import TYPE_ERRORS, Decoder, Raw, Values, is_loose, loosened, refuse_extension, restored
+from aiozpat.codec import TYPE_ERRORS, Decoder, Raw, Values, is_loose, loosened, only_param, refuse_extension, restored
 from aiozpat.errors import InvalidArgument, UsageError, text_of
 
 _astuple = msgspec.structs.astuple
@@ -29,7 +29,7 @@ class Params:
         UsageError: A parameter has a type that can't be decoded.
     """
 
-    __slots__ = ("_array", "_by_position", "_loose", "_map", "_name", "fast", "kind", "names")
+    __slots__ = ("_array", "_by_position", "_loose", "_map", "_name", "_only", "fast", "kind", "names")
 
     def __init__(self, name: str, parameters: Sequence[inspect.Parameter]) -> None:
         self._name = name
@@ -42,6 +42,7 @@ class Params:
         except TYPE_ERRORS as error:
             raise UsageError(f"{name}: a parameter has a type that can't be decoded: {error}") from error
         self._loose = {index for index, parameter in enumerate(parameters) if is_loose(parameter.annotation)}
+        self._only = only_param(parameters[0].annotation) if len(parameters) == 1 else None
         self.fast = self._fast(parameters)
 
     def _fast(self, parameters: Sequence[inspect.Parameter]) -> Callable[[Raw], tuple[Any, ...]]:
@@ -66,6 +67,8 @@ class Params:
         try:
             if not buffers:
                 return _astuple(self._array.plain(raw))
+            if self._only is not None and (value := self._only(raw, buffers)) is not None:
+                return (value,)
             values = _astuple(self._by_form(raw).decode(raw, buffers))
             return (
                 tuple(loosened(v) if n in self._loose else v for n, v in enumerate(values)) if self._loose else values

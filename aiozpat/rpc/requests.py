@@ -15,7 +15,7 @@ from aiozpat.protocol.records import METADATA_LIMIT, Buffer, metadata_bytes
 def extracted(params: Any, buffers: list[Buffer]) -> Any:
     """The params, references in place of what is large among them, which joins `buffers`."""
     if isinstance(params, tuple):
-        return tuple(extract(value, buffers) for value in params)
+        return [extract(value, buffers) for value in params]
     return {name: extract(value, buffers) for name, value in params.items()}
 
 

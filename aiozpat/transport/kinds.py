@@ -65,6 +65,8 @@ def whole(payload: Buffer) -> Any:
 
     For memory of Python's pyzmq keeps books of what libzmq still needs, in a thread of its own.
     """
-    if isinstance(payload, memoryview) and isinstance(payload.obj, zmq.Frame) and len(payload.obj) == payload.nbytes:
-        return payload.obj
+    if type(payload) is memoryview:
+        frame: Any = payload.obj
+        if type(frame) is zmq.Frame and len(frame) == payload.nbytes:
+            return frame
     return payload

@@ -38,8 +38,8 @@ _COPY_BELOW = 64 * 1024  # bytes; above, a frame is handed to libzmq without a c
 
 _NOBLOCK = int(zmq.NOBLOCK)
 _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-_EVENTS = int(zmq.EVENTS)
-_RCVMORE = int(zmq.RCVMORE)
+_EVENTS = zmq.EVENTS  # the member: pyzmq looks for it, which takes longer from its number
+_RCVMORE = zmq.RCVMORE
 _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
 _zmq_poll: Any = zmq.backend.zmq_poll
@@ -368,13 +368,16 @@ class Socket:
         return True
 
     def _send_each(self, frames: Sequence[Buffer]) -> None:
-        last, refused = len(frames) - 1, False
-        for number, frame in enumerate(frames):
-            small = len(frame) < _COPY_BELOW
+        send, left, refused = self._send, len(frames), False
+        for frame in frames:
+            left -= 1
             try:
-                self._send(frame if small else whole(frame), _NOBLOCK_MORE if number < last else _NOBLOCK, small)
+                if len(frame) < _COPY_BELOW:
+                    send(frame, _NOBLOCK_MORE if left else _NOBLOCK)
+                else:
+                    send(whole(frame), _NOBLOCK_MORE if left else _NOBLOCK, False)
             except zmq.Again:
-                if not number:
+                if left == len(frames) - 1:
                     raise
                 # The peer went between two frames. libzmq drops what follows, up to the message's end: if that did not
                 # come, it would drop the next try as well, and say that it was sent.
