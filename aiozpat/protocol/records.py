@@ -239,17 +239,15 @@ def split(header: bytes) -> list[Record]:
         UnknownVersion: It is of a version not spoken here.
         ProtocolError: It is AZP/1, and damaged, hostile or over a limit.
     """
-    records: bytes | memoryview
-    if 2 < len(header) <= RECORD_LIMIT and header.startswith(_HEAD):  # as nearly all do
-        records = header[2:]  # of so little, a copy costs less than a view
-    else:
+    try:
+        if len(header) <= RECORD_LIMIT and header.startswith(_HEAD):  # as nearly all do
+            return _decode(header[2:])  # of so little, a copy costs less than a view
         check_head(header)
         if header[1] != VERSION:
             raise UnknownVersion(header[1])
-        records = memoryview(header)[2:]
-    try:
-        return _decode(records)
+        return _decode(memoryview(header)[2:])
     except _DECODE_ERRORS as error:
+        check_head(header)  # there may have been nothing to decode
         raise ProtocolError(f"records that don't decode: {error}") from None
 
 

@@ -321,8 +321,8 @@ class Client:
             decoder = self._decoders.of(result_type)
         attempts: Attempts | None = None
         failed: Connection | None = None
-        tried = None if self._hedge is None else _tried.get()
-        if tried:
+        tried: list[Connection] | None = None
+        if self._hedge is not None and (tried := _tried.get()):
             failed = tried[-1]
         try:
             while True:

@@ -124,15 +124,14 @@ class Listener:
     def _on_message(self, session: Session, frames: list[Frame], records: list[Record]) -> None:
         session.liveness.heard = now = _monotonic()
         buffers: Sequence[memoryview] = ()
-        nbytes = len(frames[0])
+        outbox, nbytes = session.outbox, len(frames[0])
         if len(frames) > 1:
             if len(frames) > 1 + BUFFER_LIMIT:
                 raise ProtocolError(f"a message of more than {BUFFER_LIMIT} buffers")
             buffers = [memoryview(frame).toreadonly() for frame in frames[1:]]
             nbytes += sum(map(len, buffers))
-        outbox = session.outbox
-        outbox.received += nbytes
-        if outbox.received >= outbox.ack_at:
+        outbox.received = received = outbox.received + nbytes
+        if received >= outbox.ack_at:
             outbox.acknowledge()
             self._mark(session)
         self._taking = len(records) > 1  # what ends at once is sent below, together

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import zmq
@@ -78,6 +79,7 @@ class Socket:
         "_on_writable",
         "_options",
         "_paused",
+        "_pump_soon",
         "_recv",
         "_retry",
         "_send",
@@ -154,6 +156,7 @@ class Socket:
         self._send: Any = zmq.backend.Socket.send.__get__(self._socket)
         self._recv: Any = zmq.backend.Socket.recv.__get__(self._socket)
         self._get: Any = zmq.backend.Socket.get.__get__(self._socket)
+        self._pump_soon = partial(self._loop.call_soon, self._pump, True, context=self._variables)
         self._fd = self._get(int(zmq.FD))
         self._add_reader()
         if on_event is not None:
@@ -420,7 +423,7 @@ class Socket:
         """Look at EVENTS in the next turn of the loop: `settle` for who sends much; needed only unless `scheduled`."""
         if not self.scheduled and not self._closed:
             self.scheduled = True
-            self._loop.call_soon(self._pump, True, context=self._variables)
+            self._pump_soon()
 
     def pause(self) -> None:
         """Receive no more until `resume`; libzmq's queues, and then the senders, fill up."""
