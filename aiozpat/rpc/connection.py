@@ -368,25 +368,21 @@ class Connection(ClientLink):
         calls = self.calls
         buffers: list[memoryview] = []
         for record in records:
-            own: Sequence[memoryview] = ()
             if type(record) is not Reply:
                 if isinstance(record, Item):
-                    if record.buffers:
-                        own = self._own(record, buffers)
-                    self._on_item(record, own)
+                    self._on_item(record, self._own(record, buffers) if record.buffers else ())
                 else:
                     self._on_other(record)
                     if self.phase is Phase.ENDED:  # by a bye, say: what comes behind it is of no use, nor to be had
                         return
                 continue
-            if record.buffers:
-                own = self._own(record, buffers)
+            own = self._own(record, buffers) if record.buffers else None
             call = calls.pop(record.id, None)
             if call is None:
                 self._notices.note("late reply", f"{self.endpoint} answered call {record.id} after its end")
                 continue
             try:
-                if own:
+                if own is not None:
                     result = call.decoder.decode(record.result, own)
                 else:
                     plain = call.decoder.plain  # else looked for as a method first
@@ -395,9 +391,10 @@ class Connection(ClientLink):
                 text = f"{call.method}: the result is not what was asked for: {text_of(error)}"
                 self._settle_call(call, Internal(text))
                 continue
-            future = call.future
-            if not future.done():
-                future.set_result(result)
+            try:
+                call.future.set_result(result)
+            except asyncio.InvalidStateError:
+                continue  # it was cancelled: its task has yet to have its turn, in which it abandons the call
         if buffers:
             raise ProtocolError(f"a message brought {len(buffers)} buffers that none of its records announced")
 

@@ -50,7 +50,7 @@ class Answer(Protocol):
         """Whether it has got one, or nobody waits any more."""
 
     def set_result(self, result: Any, /) -> None:
-        """The call went well."""
+        """The call went well; where nobody waits any more, it may raise InvalidStateError."""
 
     def set_exception(self, exception: BaseException, /) -> None:
         """The call failed, or never ran (`NeverRan`)."""
