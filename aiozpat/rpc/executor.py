@@ -347,7 +347,8 @@ class Executor:
                 if nbytes > self._roomy:
                     self._answers.check_room(job, len(record))
                 entries = outbox.entries
-                if entries or not self._send_alone(session, record, ()):
+                send_alone = self._send_alone  # else looked for as a method first
+                if entries or not send_alone(session, record, ()):
                     entries[key] = record
                     outbox.nbytes = nbytes
                     if not session.dirty or len(entries) >= FLUSH_AT:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from functools import partial
 from typing import Any
 
 import zmq
@@ -79,7 +78,6 @@ class Socket:
         "_on_writable",
         "_options",
         "_paused",
-        "_pump_soon",
         "_recv",
         "_retry",
         "_send",
@@ -156,7 +154,6 @@ class Socket:
         self._send: Any = zmq.backend.Socket.send.__get__(self._socket)
         self._recv: Any = zmq.backend.Socket.recv.__get__(self._socket)
         self._get: Any = zmq.backend.Socket.get.__get__(self._socket)
-        self._pump_soon = partial(self._loop.call_soon, self._pump, True, context=self._variables)
         self._fd = self._get(int(zmq.FD))
         self._add_reader()
         if on_event is not None:
@@ -245,8 +242,9 @@ class Socket:
 
         Where there may be others, `receive_rest` must follow: else they are what is received next.
         """
+        recv = self._recv  # else looked for as a method first, as all of these
         try:
-            frame: bytes = self._recv(_NOBLOCK)
+            frame: bytes = recv(_NOBLOCK)
         except zmq.Again:
             self._brings = False
             return None
@@ -313,8 +311,9 @@ class Socket:
 
         Its size is the caller's to know, here and in `send_to`: a header of the protocol has a limit of its own.
         """
+        send = self._send
         try:
-            self._send(payload, _NOBLOCK)
+            send(payload, _NOBLOCK)
         except zmq.Again:
             self._refuse()
             return False
@@ -326,9 +325,10 @@ class Socket:
         Raises:
             PeerUnreachable: No such peer is connected.
         """
+        send = self._send
         try:
-            self._send(identity, _NOBLOCK_MORE)
-            self._send(payload, _NOBLOCK, len(payload) < _COPY_BELOW)
+            send(identity, _NOBLOCK_MORE)
+            send(payload, _NOBLOCK, len(payload) < _COPY_BELOW)
         except zmq.ZMQError as error:
             self._not_sent(error)
             return False
@@ -415,7 +415,8 @@ class Socket:
             return
         if self._want_write and self._vague and self._is_about_to_wake():
             return
-        events = self._get(_EVENTS)
+        get = self._get
+        events = get(_EVENTS)
         if (events & _POLLIN and not self._paused) or (events & _POLLOUT and self._want_write and not self._vague):
             self.look()
 
@@ -423,7 +424,7 @@ class Socket:
         """Look at EVENTS in the next turn of the loop: `settle` for who sends much; needed only unless `scheduled`."""
         if not self.scheduled and not self._closed:
             self.scheduled = True
-            self._pump_soon()
+            self._loop.call_soon(self._pump, True, context=self._variables)
 
     def pause(self) -> None:
         """Receive no more until `resume`; libzmq's queues, and then the senders, fill up."""
@@ -458,7 +459,8 @@ class Socket:
                 if not self._receive_while(again):
                     return
             else:
-                self._on_readable()
+                on_readable = self._on_readable
+                on_readable()
         except BaseException:
             self.look()  # the edge is consumed: whatever went wrong, somebody must look again
             raise
@@ -466,13 +468,14 @@ class Socket:
 
     def _receive_while(self, again: bool) -> bool:
         """Do what EVENTS asks for, again and again if need be; whether more may be waiting."""
+        get = self._get
         for number in range(_BATCH):
             if number >= _ASKED and not (self._want_write or self._paused):
                 brought, much = self._receive_blindly()
                 if much or not brought:
                     return brought
             else:
-                events = self._get(_EVENTS)
+                events = get(_EVENTS)
                 if self._want_write and events & _POLLOUT and not self._vague:
                     self._take_writable()
                 elif not events & _POLLIN or self._paused:
