@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, Protocol, TypeVar
 import msgspec
 import pytest
 
-from aiozpat import Client, Server, Service, errors
+from aiozpat import JSON, Client, Server, Service, errors
 from aiozpat.codec import Decoder, hooks
 from aiozpat.observability.notices import printable
 from tests.support import LOOPBACK, PATIENCE
@@ -159,9 +159,44 @@ async def test_text_that_is_none_and_released_views_are_invalid_arguments() -> N
             client.call("s.anything\ud800"),
             client.call("s.anything", 1, metadata={"a": "\ud800"}),
         ):
-            with pytest.raises(errors.InvalidArgument):
+            with pytest.raises(errors.InvalidArgument) as raised:
+                await asyncio.wait_for(asking, PATIENCE)
+            assert str(raised.value).encode()  # can be printed, whatever the name was
+        assert await client.call("s.one", 1) == 1
+
+
+async def test_text_that_is_none_is_an_invalid_argument_with_another_codec_too() -> None:
+    async with Server(values(), bind=LOOPBACK) as server, Client(server.endpoint, codec=JSON()) as client:
+        for asking in (client.call("s.anything\ud800"), client.call("s.anything", 1, metadata={"a": "\ud800"})):
+            with pytest.raises(errors.InvalidArgument, match="can't be encoded"):
                 await asyncio.wait_for(asking, PATIENCE)
         assert await client.call("s.one", 1) == 1
+
+
+@pytest.mark.parametrize("size", [1000, LARGE], ids=["small", "large"])
+async def test_views_with_gaps_travel_whatever_their_size(size: int) -> None:
+    service = Service("s")
+    data = bytes(range(250)) * (2 * size // 250)
+    gaps, backwards = memoryview(data)[::2], memoryview(data)[::-1]
+
+    @service.method
+    async def echo(data: bytes) -> bytes:
+        return data
+
+    @service.method
+    async def give() -> memoryview:
+        return gaps
+
+    @service.method
+    async def items() -> AsyncIterator[memoryview]:
+        yield backwards
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        assert await client.call("s.echo", gaps, result_type=bytes) == data[::2]
+        assert await client.call("s.echo", params={"data": backwards}, result_type=bytes) == data[::-1]
+        assert await client.call("s.give", result_type=bytes) == data[::2]
+        async with client.stream("s.items", item_type=bytes) as stream:
+            assert [item async for item in stream] == [data[::-1]]
 
 
 async def test_the_details_of_an_error_may_be_numbered() -> None:

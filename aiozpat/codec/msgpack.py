@@ -35,11 +35,13 @@ Raw: TypeAlias = msgspec.Raw | bytes | memoryview
 def extract(value: Any, buffers: list[Buffer]) -> Any:
     """The value, or the reference that stands for it if it is a large buffer, which then joins `buffers`.
 
-    What may change later is copied: a queued message must not.
+    What may change later is copied: a queued message must not. A read-only view is taken for one of what won't change.
     """
-    if type(value) not in BUFFER_TYPES or not is_large(value):
+    if type(value) not in BUFFER_TYPES:
         return value
-    return apart(value, buffers)
+    if is_large(value):
+        return apart(value, buffers)
+    return bytes(value) if type(value) is memoryview and not value.c_contiguous else value
 
 
 def apart(value: Buffer, buffers: list[Buffer]) -> Any:
@@ -79,6 +81,8 @@ def pack_rich(value: Any, buffers: list[Buffer], *, copy: bool) -> bytes:
     Raises:
         TypeError, ValueError, NotImplementedError, RecursionError: It can't be encoded.
     """
+
+    value = extract(value, buffers)
 
     def place(data: Buffer) -> Any:
         if not is_large(data):

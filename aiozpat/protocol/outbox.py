@@ -192,6 +192,7 @@ class Outbox:
         self.sent += nbytes
         if self._control:
             self._control = []
+            self._control_taken = 0
 
     def peek(self) -> tuple[bytes, Sequence[Buffer]] | None:
         """The next message as (header frame, buffer frames), None if there is none; `commit` once it is sent."""

@@ -30,7 +30,7 @@ BUFFER_LIMIT: Final = 1024  # buffer frames of one message
 BUFFER_EXT: Final = 1  # MessagePack extension type: "buffer number N of this record"
 BUFFER_THRESHOLD: Final = 64 * 1024  # bytes from which a value travels as a buffer frame; in-band wins at 16 KiB
 
-# Stands behind the last element of records that bring buffers, where it is ignored, so that those are copied fast.
+# Stands behind the elements of records that bring buffers, and is ignored there: so those are copied fast.
 # libzmq sends the header and the beginning of the first buffer in one piece of 8 KiB, and the rest from where that
 # ended; the kernel copies it to the start of a page. Where the source lies up to 40 bytes below that, modulo 4096, a
 # CPU takes each load for one of what it has just stored ("4K aliasing"), and the copy takes up to twice as long (seen
@@ -273,7 +273,7 @@ def check_head(header: bytes) -> None:
     """Check magic and size, before anything is decoded."""
     nbytes = len(header)
     if nbytes < 3 or header[0] != MAGIC:
-        raise NotAzp("not an AZP message: its first byte is not 0xC1")
+        raise NotAzp("not an AZP message: its first byte is not 0xC1, or it has less than three")
     if nbytes > HEADER_LIMIT:
         raise ProtocolError(f"a header frame of {nbytes} bytes; the limit is {HEADER_LIMIT}")
     if nbytes > RECORD_LIMIT and (count := array_length(header[2:7])) > RECORD_LIMIT:

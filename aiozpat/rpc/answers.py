@@ -51,7 +51,7 @@ class Answers:
         self._send_tracebacks = send_tracebacks
 
     def result(self, job: Job, result: Any) -> None:
-        """Answer with any result; the common one, which MessagePack encodes as it is, the executor sends itself.
+        """Answer with any result; those of `large`, and what MessagePack encodes as it is, don't come here.
 
         Raises:
             Internal: It can't be encoded.
@@ -73,7 +73,7 @@ class Answers:
             self.put(job.session, job.key, record)
 
     def large(self, job: Job, result: Buffer) -> None:
-        """Answer with bytes that travel apart (`is_large`); as `result`, where the codec is MessagePack."""
+        """Answer with bytes that travel apart (`is_large`), where the codec is MessagePack; raises as `result` does."""
         if job.key > 0:
             buffers: list[Buffer] = []
             self._apart(job, apart(result, buffers), buffers)
@@ -96,8 +96,8 @@ class Answers:
         """
         if nbytes > RECORD_BYTES:
             raise ResourceExhausted(
-                f"a result of {nbytes} bytes is over the limit of {RECORD_BYTES}; return large data as bytes, "
-                "which travel apart, or in pieces"
+                f"a result of {nbytes} bytes is over the limit of {RECORD_BYTES}; return large data as bytes, not in a "
+                "list or tuple, so that they travel apart, or in pieces, as a stream"
             )
         if job.session.outbox.nbytes > self._backlog_bytes:
             self._notices.note("reply dropped", f"{job.session.label} does not read its replies")

@@ -280,8 +280,10 @@ class Client:
 
         Args:
             method: The full name, as in `calc.add`.
-            args: The params by position. An async iterator among them is sent item by item, in the place of the
-                parameter that takes a stream.
+            args: The params by position, encoded as soon as there is a connection. Arrays, and read-only views, of
+                64 KiB and more are not copied: leave them alone until there is a result; where there is none, because
+                of a timeout, say, they may be sent later still. An async iterator among them is sent item by item, in
+                the place of the parameter that takes a stream.
             params: The params by name, instead of `args`.
             timeout: Seconds for all of it, waiting for a connection included; the client's own by default.
             result_type: What to decode the result into; by default whatever MessagePack gives.

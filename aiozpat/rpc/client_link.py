@@ -177,14 +177,14 @@ class ClientLink:
 
         In a session that is ready, and where no stream waits.
         """
-        header = None if self._blocked else self.outbox.alone(record)
+        header = self.outbox.alone(record)
         if header is None:
             return False
         nbytes = self._try(header, buffers)
         if not nbytes:
             return False
         self.outbox.left_alone(nbytes)
-        if not self.socket.scheduled:
+        if not self.socket.scheduled:  # as nearly always: it looks in this turn of the loop
             self.socket.settle()
         return True
 

@@ -267,7 +267,9 @@ class Connection(ClientLink):
             if more is None:
                 return encode((REQUEST, wire_id, 0, method, milliseconds, params)), ()
             return encode((REQUEST, wire_id, 0, method, milliseconds, params, *more)), ()
-        except ENCODE_ERRORS:
+        except ENCODE_ERRORS as error:
+            if self.values is not None:
+                raise _unencodable(method, error) from error
             return self._encoded_rich(wire_id, method, milliseconds, params, more)
 
     def _encoded_rich(
@@ -283,13 +285,17 @@ class Connection(ClientLink):
         metadata, opening = more or (None, None)
         try:
             params = extracted(params, buffers)
+            record = None
             try:
-                record = _request(wire_id, buffers, method, milliseconds, params, metadata, opening)
+                if buffers:  # without any, it was tried already
+                    record = _request(wire_id, buffers, method, milliseconds, params, metadata, opening)
             except ENCODE_ERRORS:
+                record = None
+            if record is None:
                 packed = pack_rich(params, buffers, copy=not wire_id or opening is not None)
                 record = _request(wire_id, buffers, method, milliseconds, msgspec.Raw(packed), metadata, opening)
-        except ENCODE_ERRORS as error:  # of the params, the metadata or the name
-            raise InvalidArgument(f"{method}: the call can't be encoded: {error}") from error
+        except ENCODE_ERRORS as error:
+            raise _unencodable(method, error) from error
         if buffers:
             check_buffers(f"the params of {method}", len(record), buffers, self.peer_buffer_bytes)
         return record, buffers
@@ -505,6 +511,11 @@ class Connection(ClientLink):
             self._notices.note("calls lost", f"{lost} in flight when {reason.message}", lost)
         self.calls.clear()
         self.outbox.clear()  # this object, in a cycle with its socket, may stay for a while
+
+
+def _unencodable(method: str, error: Exception) -> InvalidArgument:
+    """The error of a call whose params, metadata or name can't be encoded."""
+    return InvalidArgument(f"{method!r}: the call can't be encoded: {error}")
 
 
 def _request(

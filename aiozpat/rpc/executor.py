@@ -247,11 +247,7 @@ class Executor:
             # That it is of another kind says more than that its params don't fit.
             self._reject(session, key, error if fits(route, request.opening) else Unimplemented(how(route)))
             return
-        if route.gate is None and not route.reserved and self.gate.running < self.gate.max_concurrency:
-            self.gate.running += 1
-            self._start(job)
-        else:
-            self._queue(job)
+        self._queue(job)
 
     def _turn_away(self, session: Session, key: int, method: str) -> None:
         if self.refusing is not None:
@@ -337,9 +333,12 @@ class Executor:
             elif type(result) in BUFFER_TYPES and is_large(result):
                 self._answers.large(job, result)
             elif key > 0:
+                record: bytes | None
                 try:
                     record = encode((REPLY, key, 0, result))
                 except ENCODE_ERRORS:
+                    record = None  # and on below: should that fail too, this error would only be in the way of reading
+                if record is None:
                     self._answers.result(job, result)
                     return
                 outbox = session.outbox
