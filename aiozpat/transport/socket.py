@@ -35,6 +35,9 @@ DRAIN = 1000  # messages that are taken at once before peers are judged
 _FREED = 1.0  # seconds until an address that does not get free is left to libzmq, or to who has taken it
 _RETRY = 0.02  # seconds between tries to send to full peers, should the FD not tell
 _COPY_BELOW = 64 * 1024  # bytes; above, a frame is handed to libzmq without a copy
+# The same for memory of Python's, of which pyzmq keeps books in a thread of its own: that takes longer than to copy as
+# much as malloc has room for without asking the system for a mapping (128 KiB, libzmq's own part of it included).
+_COPY_OWN_BELOW = 127 * 1024
 
 _NOBLOCK = int(zmq.NOBLOCK)
 _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -378,7 +381,9 @@ class Socket:
                 if len(frame) < _COPY_BELOW:
                     send(frame, _NOBLOCK_MORE if left else _NOBLOCK)
                 else:
-                    send(whole(frame), _NOBLOCK_MORE if left else _NOBLOCK, False)
+                    payload = whole(frame)
+                    copy = payload is frame and len(frame) < _COPY_OWN_BELOW
+                    send(payload, _NOBLOCK_MORE if left else _NOBLOCK, copy)
             except zmq.Again:
                 if left == len(frames) - 1:
                     raise
