@@ -177,7 +177,7 @@ class ClientLink:
 
         In a session that is ready, and where no stream waits.
         """
-        header = self.outbox.alone(record)
+        header = None if self._blocked else self.outbox.alone(record)
         if header is None:
             return False
         nbytes = self._try(header, buffers)

@@ -26,6 +26,7 @@ from aiozpat.observability.notices import Notices
 from aiozpat.protocol.admission import Decision, Gate
 from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.records import (
+    BUFFER_THRESHOLD,
     END,
     ENDLESS,
     METADATA_LIMIT,
@@ -328,9 +329,10 @@ class Executor:
         route.calls += 1
         try:
             result = await route.call(*job.args)
+            kind = type(result)
             if job.answered:  # by now: a thread, say, can't be ended
                 route.errors += 1  # type: ignore[unreachable]  # mypy does not see what changes meanwhile
-            elif type(result) in BUFFER_TYPES and is_large(result):
+            elif kind in BUFFER_TYPES and (kind is not bytes or len(result) >= BUFFER_THRESHOLD) and is_large(result):
                 self._answers.large(job, result)
             elif key > 0:
                 record: bytes | None

@@ -343,7 +343,7 @@ class Listener:
 
     def send_alone(self, session: Session, record: bytes, buffers: Sequence[Buffer]) -> bool:
         """Send an answer that no other is to be expected with, unless it has to be queued."""
-        if len(session.calls) > 1 or self._taking or session.ending:
+        if len(session.calls) > 1 or self._taking or session.blocked or session.ending:
             return False
         outbox = session.outbox
         header = outbox.alone(record)
