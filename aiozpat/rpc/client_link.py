@@ -184,7 +184,7 @@ class ClientLink:
         if not nbytes:
             return False
         self.outbox.left_alone(nbytes)
-        if not self.socket.scheduled:  # as nearly always: it looks in this turn of the loop
+        if not self.socket.scheduled:  # mostly it is, and looks in this turn of the loop: that saves a call
             self.socket.settle()
         return True
 
