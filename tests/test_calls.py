@@ -394,7 +394,7 @@ async def _arrived_unread(client: Client, calc: Calc) -> asyncio.Task[Any]:
     socket = _only_connection(client).socket
     socket.pause()
     calc.gate.set()
-    await until(lambda: bool(socket._get(zmq.EVENTS) & zmq.POLLIN))
+    await until(lambda: bool(socket._events() & zmq.POLLIN))
     assert not call.done()
     return call
 

@@ -38,7 +38,7 @@ from aiozpat import (
 )
 from aiozpat.endpoints import serving as serving_module
 from aiozpat.observability.notices import Notices
-from aiozpat.transport import Frame, Socket
+from aiozpat.transport import Socket
 from aiozpat.transport.context import open_contexts
 from tests.support import LOOPBACK, PATIENCE, in_thread, until
 
@@ -294,7 +294,7 @@ async def test_a_bound_requester_goes_on_after_a_request_given_up(
             await answer.wait()
         return request.body
 
-    def noting(socket: Socket) -> list[Frame] | None:
+    def noting(socket: Socket) -> list[bytes] | None:
         frames = receive(socket)
         if frames is not None:
             arrived.append(frames)

@@ -139,7 +139,7 @@ async def test_an_answer_to_a_call_that_was_just_cancelled_is_no_matter_of_the_o
         answers = header(*([REPLY, key, 0, key] for key in ids))
         zmq.Socket.shadow(server._socket).send_multipart([server._client, answers])
         end = time.monotonic() + PATIENCE
-        while not connection.socket._get(zmq.EVENTS) & zmq.POLLIN and time.monotonic() < end:
+        while not connection.socket._events() & zmq.POLLIN and time.monotonic() < end:
             pass
         for call in calls[:10]:
             call.cancel()

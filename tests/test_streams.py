@@ -134,7 +134,7 @@ def _socket_of(client: Client) -> Socket:
 
 
 def _has_arrived(socket: Socket) -> bool:
-    return bool(socket._get(zmq.EVENTS) & zmq.POLLIN)
+    return bool(socket._events() & zmq.POLLIN)
 
 
 async def numbers(n: int) -> AsyncIterator[int]:

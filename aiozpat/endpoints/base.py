@@ -17,7 +17,6 @@ from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import EndpointStatistics
 from aiozpat.transport import (
     Context,
-    Frame,
     MonitorEvent,
     Socket,
     SocketKind,
@@ -252,7 +251,7 @@ class Endpoint:
         """There was no room; whether the message has been sent all the same."""
         return False
 
-    def _too_long(self, frames: Sequence[Frame]) -> bool:
+    def _too_long(self, frames: Sequence[bytes]) -> bool:
         """Whether a message has more frames than are kept of one; it is dropped and counted then."""
         if len(frames) <= MAX_FRAMES:
             return False

@@ -49,11 +49,10 @@ class Dealer(Sender, Receiver[Message]):
         return super()._try([b"", *frames] if self._delimiter else frames)
 
     def _on_readable(self) -> bool:
-        frames = self._socket.receive() if self._socket is not None else None
-        if frames is None or self._too_long(frames):
-            return frames is not None
+        parts = self._socket.receive() if self._socket is not None else None
+        if parts is None or self._too_long(parts):
+            return parts is not None
         self._received += 1
-        parts = [frame.bytes for frame in frames]
         if self._delimiter and len(parts) > 1 and not parts[0]:
             del parts[0]
         self._inbox.put(Message(tuple(parts)))

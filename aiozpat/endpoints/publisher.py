@@ -150,7 +150,7 @@ class Publisher(Outgoing, Watching):
     def _on_readable(self) -> None:
         """A subscription comes or goes."""
         socket = self._socket
-        frames = socket.receive() if socket is not None else None
+        frames = socket.receive_frames() if socket is not None else None
         if socket is None or frames is None:
             return
         socket.drain_events()  # so that its connection is known, and one that had the same number before is forgotten

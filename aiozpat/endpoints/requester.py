@@ -121,7 +121,7 @@ class Requester(Endpoint):
         frames = self._socket.receive() if self._socket is not None else None
         if frames is not None and self._asked and not self._too_long(frames):
             self._received += 1
-            self._inbox.put(Message(tuple(frame.bytes for frame in frames)))
+            self._inbox.put(Message(tuple(frames)))
 
     def _on_writable(self) -> None:
         self._line.wake()

@@ -103,14 +103,13 @@ class Responder(Receiver[Request]):
         self._on_writable()
 
     def _on_readable(self) -> bool:
-        received = self._socket.receive_routed() if self._socket is not None else None
-        if received is None:
+        parts = self._socket.receive() if self._socket is not None else None
+        if parts is None:
             return False
-        identity, frames = received
-        if self._too_long(frames):
+        identity = parts.pop(0)
+        if self._too_long(parts):
             return True
         self._received += 1
-        parts = [frame.bytes for frame in frames]
         request = self._request(identity, parts)
         if request is not None:
             self._inbox.put(request)

@@ -184,9 +184,8 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
 
     def _messages(self, batch: list[tuple[bytes, ...]]) -> Collection[Publication[T]]:
         decode = self._decode
-        return [
-            Publication(frames, decode) for frames in batch if frames[0][:1] != b"\0" or not self._is_answer(frames)
-        ]
+        # Nearly all topics are past this; slicing off the first byte would take twice as long.
+        return [Publication(frames, decode) for frames in batch if frames[0] >= b"\1" or not self._is_answer(frames)]
 
     def _is_answer(self, frames: tuple[bytes, ...]) -> bool:
         """Whether a message is for `ready`, of this or another subscriber, and not for the user."""

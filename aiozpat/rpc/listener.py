@@ -104,16 +104,18 @@ class Listener:
     # What arrives
 
     def _on_readable(self) -> None:
-        received = self.socket.receive_routed()
-        if received is None:
+        socket = self.socket
+        identity = socket.receive_first()
+        if identity is None:
             return
-        identity, frames = received
         session = self.sessions.get(identity)
         try:
             if session is None:
-                self._on_stranger(identity, frames)
-            else:
-                self._on_message(session, frames, split(frames[0].bytes))
+                self._on_stranger(identity, socket.receive_rest())
+                return
+            header = socket.receive_first() or b""  # a routing id never comes alone
+            frames = socket.receive_rest()  # before anything is raised over the header
+            self._on_message(session, len(header), split(header), frames)
         except NotAzp as error:
             self._notices.note("not azp", str(error))
         except UnknownVersion as error:
@@ -121,14 +123,15 @@ class Listener:
         except ProtocolError as error:
             self._reset(identity, StatusCode.INVALID_ARGUMENT, str(error))
 
-    def _on_message(self, session: Session, frames: list[Frame], records: list[Record]) -> None:
+    def _on_message(self, session: Session, nbytes: int, records: list[Record], frames: list[Frame]) -> None:
+        """Take the records of a header of so many bytes, and the frames behind it."""
         session.liveness.heard = now = _monotonic()
         buffers: Sequence[memoryview] = ()
-        outbox, nbytes = session.outbox, len(frames[0])
-        if len(frames) > 1:
-            if len(frames) > 1 + BUFFER_LIMIT:
+        outbox = session.outbox
+        if frames:
+            if len(frames) > BUFFER_LIMIT:
                 raise ProtocolError(f"a message of more than {BUFFER_LIMIT} buffers")
-            buffers = [memoryview(frame).toreadonly() for frame in frames[1:]]
+            buffers = [memoryview(frame).toreadonly() for frame in frames]
             nbytes += sum(map(len, buffers))
         outbox.received = received = outbox.received + nbytes
         if received >= outbox.ack_at:
@@ -201,7 +204,7 @@ class Listener:
             return
         session = self._open(identity, first, source_fd(frames[0]))
         if session is not None:
-            self._on_message(session, frames, records[1:])
+            self._on_message(session, len(header), records[1:], frames[1:])
 
     def _open(self, identity: bytes, hello: Hello, fd: int) -> Session | None:
         """Open a session, or say why not."""

@@ -23,6 +23,7 @@ import zmq.backend
 from aiozpat.errors import AiozpatError, PeerUnreachable, UsageError
 from aiozpat.transport import attach
 from aiozpat.transport.address import is_free
+from aiozpat.transport.asking import asking
 from aiozpat.transport.context import Context
 from aiozpat.transport.kinds import ALWAYS_WRITABLE, SUBSCRIPTION_BYTES, Buffer, Frame, SocketKind, whole
 from aiozpat.transport.monitor import Monitor, MonitorEvent
@@ -41,11 +42,11 @@ _COPY_OWN_BELOW = 127 * 1024
 
 _NOBLOCK = int(zmq.NOBLOCK)
 _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-_EVENTS = zmq.EVENTS  # the member: pyzmq looks for it, which takes longer from its number
-_RCVMORE = zmq.RCVMORE
+_EVENTS = zmq.EVENTS
 _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
 _zmq_poll: Any = zmq.backend.zmq_poll
+_Backend: Any = zmq.backend.Socket
 _NOTHING = (zmq.EAGAIN, zmq.EFSM)  # what a receive says where no message waits; the second by a REQ that has not asked
 
 
@@ -60,23 +61,27 @@ class Socket:
             If it returns True, it took many at once, and the loop's other work gets its turn first.
         on_writable: Called after a send was refused (False) and there may be room again.
         on_event: Called for each event of the socket's connections; `None` for no monitor.
-        max_frames: How many frames of a message are kept; the rest but one is dropped, so that the receiver sees it.
+        max_frames: How many frames of a message are kept, besides a routing id; the rest but one is dropped, so that
+            the receiver sees it.
 
     Raises:
         AiozpatError: The system has no more sockets to give.
     """
 
     __slots__ = (
+        "_ask_events",
+        "_ask_more",
         "_bound",
         "_brings",
         "_closed",
         "_context",
         "_endpoints",
         "_fd",
-        "_get",
+        "_happens",
         "_loop",
         "_max_frames",
         "_monitor",
+        "_more",
         "_on_readable",
         "_on_writable",
         "_options",
@@ -114,7 +119,7 @@ class Socket:
         self._small = min(_COPY_BELOW, options.max_message_bytes + 1)  # bytes; a shorter frame goes without a check
         self._on_readable = on_readable
         self._on_writable = on_writable
-        self._max_frames = max_frames
+        self._max_frames = max_frames + (kind is SocketKind.ROUTER)
         self._closed = False
         self._paused = False
         self._vague = kind in ALWAYS_WRITABLE
@@ -154,10 +159,11 @@ class Socket:
         elif self.kind is SocketKind.SUB:
             self._socket.setsockopt(zmq.SNDHWM, 0)  # it sends subscriptions alone, and would drop those past the mark
         # Bound once: attribute look-ups and zmq.asyncio's overrides would cost half of a small send or receive.
-        self._send: Any = zmq.backend.Socket.send.__get__(self._socket)
-        self._recv: Any = zmq.backend.Socket.recv.__get__(self._socket)
-        self._get: Any = zmq.backend.Socket.get.__get__(self._socket)
-        self._fd = self._get(int(zmq.FD))
+        self._send: Any = _Backend.send.__get__(self._socket)
+        self._recv: Any = _Backend.recv.__get__(self._socket)
+        self._ask_more, self._more = asking(self._socket, zmq.RCVMORE)
+        self._ask_events, self._happens = asking(self._socket, _EVENTS)
+        self._fd: int = _Backend.get(self._socket, zmq.FD)
         self._add_reader()
         if on_event is not None:
             try:
@@ -229,19 +235,27 @@ class Socket:
         """What an XPUB does with a message for a full subscriber: leave that one out, or send to nobody (False)."""
         self._socket.setsockopt(zmq.XPUB_NODROP, int(not lossy))
 
-    def receive(self) -> list[Frame] | None:
+    def receive(self) -> list[bytes] | None:
         """The next message's frames, or None when there is none."""
+        recv, ask_more, more = self._recv, self._ask_more, self._more
         try:
-            frame = self._recv(_NOBLOCK, False)
+            frame = recv(_NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno not in _NOTHING:
                 raise
             self._brings = False
             return None
-        return self._with_rest(frame) if frame.more else [frame]
+        frames = [frame]
+        ask_more()
+        while more[0]:
+            frame = recv(_NOBLOCK)
+            if len(frames) <= self._max_frames:
+                frames.append(frame)
+            ask_more()
+        return frames
 
     def receive_first(self) -> bytes | None:
-        """The next message's first frame, or None when there is none; faster than `receive`.
+        """The next message's first frame, or the next frame of a message; None when there is none.
 
         Where there may be others, `receive_rest` must follow: else they are what is received next.
         """
@@ -253,43 +267,46 @@ class Socket:
             return None
         return frame
 
-    def receive_rest(self) -> list[Frame]:
-        """The other frames of a message whose first one was received."""
-        return self._with_rest(self._recv(_NOBLOCK, False)) if self._get(_RCVMORE) else []
-
-    def receive_routed(self) -> tuple[bytes, list[Frame]] | None:
-        """A ROUTER's next message as (routing id, frames), or None when there is none."""
-        recv = self._recv
+    def receive_frames(self) -> list[Frame] | None:
+        """As `receive`, but the frames are left where libzmq has them, and know where they come from."""
         try:
-            identity: bytes = recv(_NOBLOCK)
+            frame: Frame = self._recv(_NOBLOCK, False)
         except zmq.Again:
             self._brings = False
             return None
-        frame = recv(_NOBLOCK, False)
-        return identity, (self._with_rest(frame) if frame.more else [frame])
+        return [frame, *self._rest(1)] if frame.more else [frame]
+
+    def receive_rest(self) -> list[Frame]:
+        """The other frames of a message of which some were received, where libzmq has them."""
+        if self._closed:
+            return []  # it is not there to be asked
+        ask_more = self._ask_more
+        ask_more()
+        return self._rest(1) if self._more[0] else []
 
     def receive_many(self, limit: int) -> list[tuple[bytes, ...]]:
         """What has arrived, up to `limit` messages or about as many bytes as keep the loop waiting for a moment."""
         recv, noblock, left = self._recv, _NOBLOCK, _BATCH_BYTES
+        ask_more, more = self._ask_more, self._more  # a pyzmq frame knows as well, but costs three times as much
         messages: list[tuple[bytes, ...]] = []
         append = messages.append
         try:
             for _ in range(limit):
-                frame = recv(noblock, False)
-                if not frame.more:
-                    data = frame.bytes
-                    append((data,))
-                    left -= len(data)
+                first = recv(noblock)
+                ask_more()
+                if not more[0]:
+                    append((first,))
+                    left -= len(first)
                 else:
-                    last = recv(noblock, False)
-                    if not last.more:  # topic and body: as fast as can be
-                        data = last.bytes
-                        append((frame.bytes, data))
-                        left -= len(data) + len(frame)
+                    last = recv(noblock)
+                    ask_more()
+                    if not more[0]:  # topic and body: as fast as can be
+                        append((first, last))
+                        left -= len(first) + len(last)
                     else:
-                        frames = [frame, *self._with_rest(last)]
+                        frames = (first, last, *[frame.bytes for frame in self._rest(2)])
                         if len(frames) <= self._max_frames:
-                            append(tuple([frame.bytes for frame in frames]))
+                            append(frames)
                         else:
                             self.overlong += 1
                         left -= sum(map(len, frames))
@@ -300,13 +317,15 @@ class Socket:
                 self._brings = False
         return messages
 
-    def _with_rest(self, frame: Frame) -> list[Frame]:
-        """The other frames of a message, as far as they are kept."""
-        frames = [frame]
-        while frame.more:
-            frame = self._recv(_NOBLOCK, False)
-            if len(frames) <= self._max_frames:
+    def _rest(self, kept: int) -> list[Frame]:
+        """The frames that follow those `kept`, as far as they are kept too."""
+        frames: list[Frame] = []
+        more = True
+        while more:
+            frame: Frame = self._recv(_NOBLOCK, False)
+            if kept + len(frames) <= self._max_frames:
                 frames.append(frame)
+            more = frame.more
         return frames
 
     def send(self, payload: Buffer) -> bool:
@@ -420,8 +439,7 @@ class Socket:
             return
         if self._want_write and self._vague and self._is_about_to_wake():
             return
-        get = self._get
-        events = get(_EVENTS)
+        events = self._events()
         if (events & _POLLIN and not self._paused) or (events & _POLLOUT and self._want_write and not self._vague):
             self.look()
 
@@ -473,14 +491,13 @@ class Socket:
 
     def _receive_while(self, again: bool) -> bool:
         """Do what EVENTS asks for, again and again if need be; whether more may be waiting."""
-        get = self._get
         for number in range(_BATCH):
             if number >= _ASKED and not (self._want_write or self._paused):
                 brought, much = self._receive_blindly()
                 if much or not brought:
                     return brought
             else:
-                events = get(_EVENTS)
+                events = self._events()
                 if self._want_write and events & _POLLOUT and not self._vague:
                     self._take_writable()
                 elif not events & _POLLIN or self._paused:
@@ -492,6 +509,13 @@ class Socket:
             if self.closed:  # by what was done
                 return False
         return True
+
+    def _events(self) -> int:
+        """What may be done now; there must be a socket still."""
+        ask_events = self._ask_events
+        if ask_events():
+            return int(_Backend.get(self._socket, _EVENTS))  # which asks again, or raises what is the matter
+        return self._happens[0]
 
     def _receive_blindly(self) -> tuple[bool, bool]:
         """Receive without a look at EVENTS: whether there was something, as Again says as well; whether much."""
@@ -529,7 +553,7 @@ class Socket:
     def drain(self) -> bool:
         """Receive what has arrived, before a peer is judged gone; False if there is more than can be taken at once."""
         for _ in range(DRAIN):
-            if self._closed or not self._get(_EVENTS) & _POLLIN:
+            if self._closed or not self._events() & _POLLIN:
                 if self._want_write:
                     self.look()  # the edge that told of room is consumed
                 return True
