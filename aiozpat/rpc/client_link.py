@@ -52,6 +52,8 @@ from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, S
 
 _monotonic = time.monotonic
 _LEAVING = 0.01  # seconds between looks at what is still to leave
+_BY_ITSELF = 4  # turns in a row until a session does as if there were no others
+_LEAST_BY_ITSELF, _LEAST_AMONG_OTHERS = 8, 32  # calls that leave before the end of a turn
 
 
 class ClientLink:
@@ -67,6 +69,10 @@ class ClientLink:
 
     __slots__ = (
         "_blocked",
+        "_by_itself",
+        "_context",
+        "_first_leaves",
+        "_flush_least",
         "_flushing",
         "_goodbye",
         "_liveness",
@@ -108,7 +114,11 @@ class ClientLink:
         self._notices = notices
         self._session = os.urandom(16)
         self._token = 0
+        self._context = context
         self._flushing = False
+        self._by_itself = 0  # turns in a row in which it sent, and no other session of the context did
+        self._first_leaves = True  # whether a call that finds none in flight leaves at once
+        self._flush_least = _LEAST_BY_ITSELF  # calls that leave at once, if they are half of what is in flight
         self._blocked = False  # the socket took no more
         self._said_bye = False  # the server knows nothing of this session any more
         self._goodbye: asyncio.Future[None] | None = None
@@ -163,7 +173,26 @@ class ClientLink:
     def _later(self) -> None:
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush, context=self._variables)
+            self._loop.call_soon(self._flush_in_turn, context=self._variables)
+
+    def _flush_in_turn(self) -> None:
+        """Flush at the end of a turn of the loop, and see which calls the next one is to wait for.
+
+        A session by itself must send some before the turn ends, lest client and server wait for each other. Where
+        others have sent since it last did, those see to that, and fewer messages are less work for both sides.
+        """
+        context, me = self._context, id(self)
+        if context.last_sender != me:
+            context.last_sender = me
+            self._by_itself = 0
+            self._flush_least = _LEAST_AMONG_OTHERS
+            self._first_leaves = len(self.outbox) < 2
+        elif self._by_itself < _BY_ITSELF:
+            self._by_itself += 1
+        else:
+            self._flush_least = _LEAST_BY_ITSELF
+            self._first_leaves = True
+        self._flush()
 
     def _flush(self) -> None:
         """Send what the server's window and the socket allow; an ack or room for more brings us back."""

@@ -62,7 +62,7 @@ from aiozpat.transport import Context
 _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
 
-_FLUSH_LEAST, _FLUSH_MOST = 8, 256  # calls that leave at once: half of what is in flight, within these
+_FLUSH_MOST = 256  # calls that leave at once; fewer, if that is half of what is in flight
 _LONGEST = ENDLESS * 0.001  # seconds
 
 _any: Callable[[msgspec.Raw], dict[Any, Any]] = msgspec.msgpack.Decoder(dict[str | int, Any]).decode
@@ -154,7 +154,8 @@ class Connection(ClientLink):
         call = calls[key] = Pending(key, future, deadline, decoder, method)
         if deadline < self._next_scan:
             self._arm(deadline)
-        if in_flight == 1 and self._send_alone(record, buffers):
+        first = in_flight == 1 and self._first_leaves
+        if first and self._send_alone(record, buffers):
             return call
         entries = outbox.entries
         if buffers:
@@ -163,11 +164,11 @@ class Connection(ClientLink):
             entries[key] = record
             outbox.nbytes = nbytes
         queued = len(entries)
-        if in_flight == 1 or queued >= _FLUSH_MOST or (queued >= _FLUSH_LEAST and 2 * queued >= in_flight):
+        if first or queued >= _FLUSH_MOST or (queued >= self._flush_least and 2 * queued >= in_flight):
             self._flush()
         elif not self._flushing:
             self._flushing = True
-            self._call_soon(self._flush, context=self._variables)
+            self._call_soon(self._flush_in_turn, context=self._variables)
         return call
 
     def open(
