@@ -1,0 +1,61 @@
+"""How many messages the calls of one turn of the loop make: what a session knows of others on its loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+import pytest
+
+from aiozpat import Client, Server
+from aiozpat.transport import SocketKind
+from aiozpat.transport.socket import Socket
+from tests.support import LOOPBACK
+from tests.test_lone_calls import echoing
+
+_ROUNDS = 8
+_SETTLED = 6  # rounds after which a session has seen what others do
+
+
+class _Messages:
+    """Counts the messages that DEALERs send."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sent: defaultdict[Socket, int] = defaultdict(int)
+        send = Socket.send
+
+        def counting(socket: Socket, payload: bytes) -> bool:
+            if socket.kind is SocketKind.DEALER:
+                self.sent[socket] += 1
+            return send(socket, payload)
+
+        monkeypatch.setattr(Socket, "send", counting)
+
+
+async def _round(clients: list[Client], count: int) -> None:
+    """So many calls by each, all of them in one turn, and all their answers."""
+    calls = [client.call("s.echo", b"%d" % number) for client in clients for number in range(count)]
+    assert await asyncio.gather(*calls) == [b"%d" % number for _ in clients for number in range(count)]
+
+
+@pytest.mark.parametrize(("sessions", "calls", "expected"), [(1, 20, 4), (3, 20, 1), (3, 1, 1)])
+async def test_calls_of_one_turn_leave_in_fewer_messages_among_others(
+    sessions: int, calls: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = _Messages(monkeypatch)
+    async with Server(echoing(), bind=LOOPBACK) as server:
+        clients = [Client(server.endpoint, heartbeat=60) for _ in range(sessions)]
+        try:
+            for client in clients:
+                await client.__aenter__()
+                await client.ready(10)
+            for _ in range(_SETTLED):
+                await _round(clients, calls)
+            messages.sent.clear()
+            for _ in range(_ROUNDS):
+                await _round(clients, calls)
+            assert len(messages.sent) == sessions
+            assert set(messages.sent.values()) == {expected * _ROUNDS}
+        finally:
+            for client in clients:
+                await client.close()
