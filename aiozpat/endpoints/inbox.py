@@ -39,6 +39,7 @@ class Inbox(Generic[M]):
         self._paused = False
         self._woken = 0  # receivers that have been told, and have not run yet
         self._credit = 0  # messages that may be taken without a turn for the loop's other tasks
+        self._free = 0  # messages that `pop` may take: they are here, and nobody waits or has been woken
         self._closed: str | None = None
 
     def __len__(self) -> int:
@@ -66,13 +67,10 @@ class Inbox(Generic[M]):
 
     def pop(self) -> M | None:
         """The oldest message, if that needs no more than taking it; `None` where `take` must see to the rest."""
-        messages = self._messages
-        if not messages or not self._credit or self._waiters or self._woken:
-            return None
-        self._credit -= 1
-        if self._paused:
-            return self._after_taking(messages.popleft())
-        return messages.popleft()
+        if self._free:
+            self._free -= 1
+            return self._messages.popleft()
+        return None
 
     def _wake_one(self) -> None:
         while self._waiters:
@@ -84,6 +82,7 @@ class Inbox(Generic[M]):
 
     def clear(self) -> None:
         """Forget what nobody has taken."""
+        self._free = 0
         self._messages.clear()
 
     def close(self, reason: str) -> None:
@@ -117,6 +116,7 @@ class Inbox(Generic[M]):
         return self._after_taking(taken)
 
     async def _until_some(self, timeout: float | None) -> None:
+        self._take_back()
         turn = _SHARE if self._waiters or self._woken else _YIELD
         if self._credit:
             self._credit = min(self._credit, turn) - 1
@@ -152,9 +152,20 @@ class Inbox(Generic[M]):
                 raise
 
     def _after_taking(self, taken: R) -> R:
-        if self._messages and self._waiters:
+        self._take_back()
+        left = len(self._messages)
+        if left and self._waiters:
             self._wake_one()
-        if self._paused and len(self._messages) <= self._half:
+        if self._paused and left <= self._half:
             self._paused = False
             self._resume()
+        if left and not (self._waiters or self._woken):
+            # Down to half at most where it is paused: who takes that one comes by here.
+            self._free = min(self._credit, left - self._half - 1 if self._paused else left)
+            self._credit -= self._free
         return taken
+
+    def _take_back(self) -> None:
+        """From here on, every message is taken by way of `_after_taking`."""
+        self._credit += self._free
+        self._free = 0

@@ -71,7 +71,7 @@ class Outgoing(Endpoint):
 
         It is no coroutine function, since nearly always the message leaves at once, and a coroutine costs as well.
         """
-        if self._closed or get_ident() != self._thread:
+        if get_ident() != self._thread:  # that it is open, `_try` sees
             self._usable()
         if self._sent % YIELD == YIELD - 1:
             return self._finish(parts, timeout, after_a_turn=True)

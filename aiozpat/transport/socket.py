@@ -32,6 +32,7 @@ from aiozpat.transport.options import SocketOptions, linger_milliseconds
 _BATCH = 64  # messages received before the loop's other work gets its turn
 _ASKED = 4  # of those; where so many stand in line, one vain try to receive costs less than to ask each time
 _BATCH_BYTES = 512 * 1024  # copied out of libzmq before that; several large bodies at once cost page faults besides
+_COUNTED = 1024  # bytes; to count messages up to that takes longer than they do, and a batch of them is no more
 DRAIN = 1000  # messages that are taken at once before peers are judged
 _FREED = 1.0  # seconds until an address that does not get free is left to libzmq, or to who has taken it
 _RETRY = 0.02  # seconds between tries to send to full peers, should the FD not tell
@@ -296,22 +297,24 @@ class Socket:
                 ask_more()
                 if not more[0]:
                     append((first,))
-                    left -= len(first)
+                    nbytes = len(first)
                 else:
                     last = recv(noblock)
                     ask_more()
                     if not more[0]:  # topic and body: as fast as can be
                         append((first, last))
-                        left -= len(first) + len(last)
+                        nbytes = len(first) + len(last)
                     else:
                         frames = (first, last, *[frame.bytes for frame in self._rest(2)])
                         if len(frames) <= self._max_frames:
                             append(frames)
                         else:
                             self.overlong += 1
-                        left -= sum(map(len, frames))
-                if left <= 0:
-                    break
+                        nbytes = sum(map(len, frames))
+                if nbytes > _COUNTED:
+                    left -= nbytes
+                    if left <= 0:
+                        break
         except zmq.Again:
             if not messages:
                 self._brings = False
@@ -370,14 +373,17 @@ class Socket:
         count = len(frames)
         try:
             # Nearly all messages are one or two small frames: a loop would double what they cost.
-            if count == 1 and len(frames[0]) < self._small:
+            if count == 2:
+                first, last = frames
+                if len(last) < (small := self._small) and len(first) < small:
+                    send(first, _NOBLOCK_MORE)
+                    send(last, _NOBLOCK)
+                    return True
+            elif count == 1 and len(frames[0]) < self._small:
                 send(frames[0], _NOBLOCK)
-            elif count == 2 and len(frames[0]) < self._small and len(frames[1]) < self._small:
-                send(frames[0], _NOBLOCK_MORE)
-                send(frames[1], _NOBLOCK)
-            else:
-                self.check_sizes(frames)
-                self._send_each(frames)
+                return True
+            self.check_sizes(frames)
+            self._send_each(frames)
         except zmq.ZMQError as error:
             self._not_sent(error)
             return False
