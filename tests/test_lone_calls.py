@@ -148,3 +148,17 @@ async def test_an_answer_to_a_call_that_was_just_cancelled_is_no_matter_of_the_o
         assert [type(outcome) for outcome in outcomes[:10]] == [asyncio.CancelledError] * 10
         assert outcomes[10:] == ids[10:]
         assert not connection.calls
+
+
+async def test_an_answer_to_who_has_given_up_is_counted_and_no_cause_for_alarm(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with RawServer() as server, Client(server.endpoint) as client:
+        call = asyncio.create_task(client.call("s.echo", 1))
+        key = (await server.record(REQUEST))[1]
+        call.cancel()
+        await asyncio.wait({call})
+        assert call.cancelled()
+        await server.send([REPLY, key, 0, 1])
+        await until(lambda: client.statistics().notices.get("late reply") == 1)
+        assert not [record for record in caplog.records if record.levelname == "WARNING"]

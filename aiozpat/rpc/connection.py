@@ -386,7 +386,7 @@ class Connection(ClientLink):
             own = self._own(record, buffers) if record.buffers else None
             call = calls.pop(record.id, None)
             if call is None:
-                self._notices.note("late reply", f"{self.endpoint} answered call {record.id} after its end")
+                self._notices.count("late reply")  # its caller has given up meanwhile: nobody wants it
                 continue
             try:
                 if own is not None:
