@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -43,8 +44,18 @@ def test_libzmq_is_found() -> None:
     assert _STRAIGHT is not None
 
 
-def test_another_libzmq_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zmq, "zmq_version_info", lambda: (4, 2, 0))
+def test_another_backend_is_not_asked_behind_its_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zmq.backend, "Socket", object)
+    assert asking._straight() is None
+
+
+def test_another_libzmq_of_the_process_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = ctypes.PyDLL
+
+    class Everywhere:
+        zmq_getsockopt = library(None).getpid
+
+    monkeypatch.setattr(ctypes, "PyDLL", lambda name: Everywhere if name is None else library(name))
     assert asking._straight() is None
 
 
@@ -83,6 +94,17 @@ async def test_messages_keep_their_frames(way: str, count: int) -> None:
                 assert list(request.frames) == frames
                 await request.reply(*frames)
                 assert list((await dealer.recv(PATIENCE)).frames) == frames
+
+
+async def test_a_socket_that_is_closed_is_not_asked() -> None:
+    def ask() -> int:
+        raise AssertionError("what is freed was asked")
+
+    async with Puller(bind=LOOPBACK) as puller:
+        socket = puller._socket
+        assert isinstance(socket, Owned)
+    socket._ask_more = ask
+    assert socket.receive_rest() == []
 
 
 async def test_where_libzmq_has_no_answer_pyzmq_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

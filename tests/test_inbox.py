@@ -117,3 +117,13 @@ async def test_what_others_have_taken_meanwhile_is_not_there() -> None:
     inbox.extend((1, 2))
     assert sorted(await asyncio.gather(inbox.take(None), inbox.take(None))) == [1, 2]
     assert inbox.pop() is None
+
+
+async def test_what_is_forgotten_is_not_taken() -> None:
+    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None)
+    inbox.extend((1, 2, 3))
+    assert await inbox.take(None) == 1
+    inbox.close("over")
+    assert inbox.pop() is None
+    with pytest.raises(Closed):
+        await inbox.take(None)

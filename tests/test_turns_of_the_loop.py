@@ -38,7 +38,7 @@ async def _round(clients: list[Client], count: int) -> None:
     assert await asyncio.gather(*calls) == [b"%d" % number for _ in clients for number in range(count)]
 
 
-@pytest.mark.parametrize(("sessions", "calls", "expected"), [(1, 20, 4), (3, 20, 1), (3, 1, 1)])
+@pytest.mark.parametrize(("sessions", "calls", "expected"), [(1, 20, 4), (3, 20, 1), (3, 1, 1), (2, 1000, 7)])
 async def test_calls_of_one_turn_leave_in_fewer_messages_among_others(
     sessions: int, calls: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,3 +59,17 @@ async def test_calls_of_one_turn_leave_in_fewer_messages_among_others(
         finally:
             for client in clients:
                 await client.close()
+
+
+async def test_the_only_session_there_is_never_takes_itself_for_one_among_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    messages = _Messages(monkeypatch)
+    async with Server(echoing(), bind=LOOPBACK) as server:
+        for _ in range(2):  # the second comes after one that has ended
+            async with Client(server.endpoint, heartbeat=60) as client:
+                await client.ready(10)
+                messages.sent.clear()
+                for _ in range(_ROUNDS):
+                    await _round([client], 20)
+                assert set(messages.sent.values()) == {4 * _ROUNDS}

@@ -116,7 +116,6 @@ class Inbox(Generic[M]):
         return self._after_taking(taken)
 
     async def _until_some(self, timeout: float | None) -> None:
-        self._take_back()
         turn = _SHARE if self._waiters or self._woken else _YIELD
         if self._credit:
             self._credit = min(self._credit, turn) - 1
@@ -152,7 +151,8 @@ class Inbox(Generic[M]):
                 raise
 
     def _after_taking(self, taken: R) -> R:
-        self._take_back()
+        self._credit += self._free  # what was not made use of
+        self._free = 0
         left = len(self._messages)
         if left and self._waiters:
             self._wake_one()
@@ -164,8 +164,3 @@ class Inbox(Generic[M]):
             self._free = min(self._credit, left - self._half - 1 if self._paused else left)
             self._credit -= self._free
         return taken
-
-    def _take_back(self) -> None:
-        """From here on, every message is taken by way of `_after_taking`."""
-        self._credit += self._free
-        self._free = 0

@@ -105,7 +105,7 @@ class BatchReceiver(Receiver[M]):
         self._received += len(batch)
         self._inbox.extend(self._messages(batch))
         if socket.overlong:
-            self._notices.note("message dropped", f"it had more than {MAX_FRAMES} frames")
+            self._notices.note("message dropped", f"it had more than {MAX_FRAMES} frames", socket.overlong)
             socket.overlong = 0
         return True
 

@@ -52,7 +52,7 @@ from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, S
 
 _monotonic = time.monotonic
 _LEAVING = 0.01  # seconds between looks at what is still to leave
-_BY_ITSELF = 4  # turns in a row until a session does as if there were no others
+_BY_ITSELF = 4  # turns in a row until a session that was among others does as if there were none
 _LEAST_BY_ITSELF, _LEAST_AMONG_OTHERS = 8, 32  # calls that leave before the end of a turn
 
 
@@ -116,7 +116,7 @@ class ClientLink:
         self._token = 0
         self._context = context
         self._flushing = False
-        self._by_itself = 0  # turns in a row in which it sent, and no other session of the context did
+        self._by_itself = 0  # turns in a row that ended with a flush of its own, and of no other session of the context
         self._first_leaves = True  # whether a call that finds none in flight leaves at once
         self._flush_least = _LEAST_BY_ITSELF  # calls that leave at once, if they are half of what is in flight
         self._blocked = False  # the socket took no more
@@ -179,24 +179,24 @@ class ClientLink:
         """Flush at the end of a turn of the loop, and see which calls the next one is to wait for.
 
         A session by itself must send some before the turn ends, lest client and server wait for each other. Where
-        others have sent since it last did, those see to that, and fewer messages are less work for both sides.
+        other sessions have turns like this one, those see to that, and fewer messages are less work for both sides.
         """
+        self._flushing = False
         context, me = self._context, id(self)
-        if context.last_sender != me:
-            context.last_sender = me
+        if context.last_flushed in (me, 0):
+            self._by_itself += 1
+            if self._by_itself >= _BY_ITSELF:
+                self._flush_least = _LEAST_BY_ITSELF
+                self._first_leaves = True
+        else:
             self._by_itself = 0
             self._flush_least = _LEAST_AMONG_OTHERS
             self._first_leaves = len(self.outbox) < 2
-        elif self._by_itself < _BY_ITSELF:
-            self._by_itself += 1
-        else:
-            self._flush_least = _LEAST_BY_ITSELF
-            self._first_leaves = True
+        context.last_flushed = me
         self._flush()
 
     def _flush(self) -> None:
         """Send what the server's window and the socket allow; an ack or room for more brings us back."""
-        self._flushing = False
         self._send()
         if not self.socket.closed:
             self.socket.settle()
@@ -407,6 +407,8 @@ class ClientLink:
         if self._goodbye is not None and not self._goodbye.done():
             self._goodbye.set_result(None)
         self.socket.detach(0)
+        if self._context.last_flushed == id(self):
+            self._context.last_flushed = 0
         self._enter(Phase.ENDED)
 
     async def leave(self, patience: float, most: float) -> None:

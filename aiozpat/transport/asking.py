@@ -17,18 +17,27 @@ import zmq.backend
 
 
 def _straight() -> Any:
-    """libzmq's `zmq_getsockopt` as pyzmq itself has it loaded; None where it can't be found (Windows, PyPy)."""
-    try:
-        from zmq.backend.cython import _zmq  # its module is the one library that surely is, or knows, the right libzmq
+    """libzmq's own `zmq_getsockopt`, surely of the libzmq that pyzmq uses; None where that is not to be had.
 
-        library = ctypes.PyDLL(_zmq.__file__)  # it never blocks, so the GIL is kept
-        version = (ctypes.c_int * 3)()
-        library.zmq_version(*(ctypes.byref(version, 4 * place) for place in range(3)))
-        if tuple(version) == zmq.zmq_version_info()[:3]:
-            return library.zmq_getsockopt
-    except (ImportError, OSError, AttributeError):
-        pass
-    return None
+    As on Windows, whose libraries don't tell what they use in turn, and with PyPy.
+    """
+    try:
+        from zmq.backend.cython import _zmq
+
+        backend: Any = zmq.backend.Socket
+        if backend is not _zmq.Socket:  # PYZMQ_BACKEND names another one
+            return None
+        getsockopt = ctypes.PyDLL(_zmq.__file__).zmq_getsockopt  # it never blocks, so the GIL is kept
+        everywhere = ctypes.PyDLL(None)
+    except (ImportError, OSError, AttributeError, TypeError):
+        return None
+    # A libzmq that the whole process sees (by LD_PRELOAD, say) is taken before the one that pyzmq brings.
+    other = getattr(everywhere, "zmq_getsockopt", None)
+    return getsockopt if other is None or _address(other) == _address(getsockopt) else None
+
+
+def _address(function: Any) -> int | None:
+    return ctypes.cast(function, ctypes.c_void_p).value
 
 
 _getsockopt = _straight()

@@ -51,7 +51,7 @@ class Context:
         self._longest_linger = 0.0
         self._shared = True
         self._ended = False
-        self.last_sender = 0  # the `id` of whoever sent last of those who want to know whether others do
+        self.last_flushed = 0  # the `id` of the session that did so last, by which others know that there is one
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "open" if self._zmq is not None else "new"

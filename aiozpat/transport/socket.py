@@ -32,7 +32,7 @@ from aiozpat.transport.options import SocketOptions, linger_milliseconds
 _BATCH = 64  # messages received before the loop's other work gets its turn
 _ASKED = 4  # of those; where so many stand in line, one vain try to receive costs less than to ask each time
 _BATCH_BYTES = 512 * 1024  # copied out of libzmq before that; several large bodies at once cost page faults besides
-_COUNTED = 1024  # bytes; to count messages up to that takes longer than they do, and a batch of them is no more
+_COUNTED = 1024  # bytes of a message; shorter ones are not counted, since a whole batch of them is far below that
 DRAIN = 1000  # messages that are taken at once before peers are judged
 _FREED = 1.0  # seconds until an address that does not get free is left to libzmq, or to who has taken it
 _RETRY = 0.02  # seconds between tries to send to full peers, should the FD not tell
@@ -520,7 +520,9 @@ class Socket:
         """What may be done now; there must be a socket still."""
         ask_events = self._ask_events
         if ask_events():
-            return int(_Backend.get(self._socket, _EVENTS))  # which asks again, or raises what is the matter
+            return int(
+                _Backend.get(self._socket, _EVENTS)
+            )  # which raises what is the matter, or asks again after a signal
         return self._happens[0]
 
     def _receive_blindly(self) -> tuple[bool, bool]:
