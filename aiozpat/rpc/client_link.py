@@ -176,7 +176,7 @@ class ClientLink:
             self._loop.call_soon(self._flush_in_turn, context=self._variables)
 
     def _flush_in_turn(self) -> None:
-        """Flush at the end of a turn of the loop, and see which calls the next one is to wait for.
+        """Flush at the end of a turn of the loop, and see how many calls are to wait for the end of the next.
 
         A session by itself must send some before the turn ends, lest client and server wait for each other. Where
         other sessions have turns like this one, those see to that, and fewer messages are less work for both sides.

@@ -519,10 +519,8 @@ class Socket:
     def _events(self) -> int:
         """What may be done now; there must be a socket still."""
         ask_events = self._ask_events
-        if ask_events():
-            return int(
-                _Backend.get(self._socket, _EVENTS)
-            )  # which raises what is the matter, or asks again after a signal
+        if ask_events():  # pyzmq raises what is the matter, or asks again after a signal
+            return int(_Backend.get(self._socket, _EVENTS))
         return self._happens[0]
 
     def _receive_blindly(self) -> tuple[bool, bool]:
