@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
-import os
 import threading
 from types import TracebackType
 from typing import Self
@@ -16,14 +14,13 @@ import zmq.asyncio
 
 from aiozpat.checks import given
 from aiozpat.errors import AiozpatError, Closed, UsageError
+from aiozpat.transport.process import prepare
 
 _log = logging.getLogger("aiozpat.transport")
 _MAX_SOCKETS = 65_535  # libzmq's default of 1023 ends in EMFILE at 341 DEALERs with monitors
 _GRACE = 1.0  # seconds past the longest linger until an ending context is left to its thread
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Context] = WeakKeyDictionary()
-_seeding = threading.Lock()
-_seeded = False
 
 
 class Context:
@@ -168,7 +165,7 @@ def _finish(done: asyncio.Future[None]) -> None:
 
 
 def _new_zmq_context(io_threads: int) -> zmq.asyncio.Context:
-    _seed_routing_ids()
+    prepare()
     try:
         context = zmq.asyncio.Context(io_threads=io_threads)
     except zmq.ZMQError as error:
@@ -176,13 +173,3 @@ def _new_zmq_context(io_threads: int) -> zmq.asyncio.Context:
     context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
     context.linger = 0  # a socket that nobody closed must not hang the interpreter's exit
     return context
-
-
-def _seed_routing_ids() -> None:
-    """Seed libc's rand(), from which libzmq derives the routing ids it assigns, once a process; nobody else does."""
-    global _seeded
-    with _seeding:
-        if _seeded or os.name != "posix":
-            return
-        _seeded = True
-        ctypes.CDLL(None).srand(ctypes.c_uint(int.from_bytes(os.urandom(4), "little")))
