@@ -26,6 +26,7 @@ from aiozpat.transport import (
     context_given,
     endpoints_of,
     options_given,
+    watch_forks,
 )
 
 _log = logging.getLogger("aiozpat.endpoints")
@@ -154,7 +155,12 @@ class Endpoint:
             self._closed = True
             await self._context.release()
             raise
+        watch_forks(self, Endpoint._on_fork)
         return self
+
+    def _on_fork(self) -> None:
+        """Belong to no thread of this process, so that whatever is done with it is looked at first."""
+        self._thread = 0
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -223,7 +229,7 @@ class Endpoint:
                 "loop.call_soon_threadsafe()"
             ) from None
         if running is not self._loop:
-            raise UsageError(f"{self!r} belongs to another event loop; make one for each loop")
+            raise UsageError(f"{self!r} belongs to another event loop; make one for each loop and process")
         return socket
 
     def statistics(self) -> EndpointStatistics:

@@ -37,7 +37,7 @@ from aiozpat.rpc.settings import LinkSettings, options_of, process_name
 from aiozpat.rpc.states import ClientState, StateChanges
 from aiozpat.rpc.streams import Conversation, Opened, Stream, source_of
 from aiozpat.rpc.stub import make_stub
-from aiozpat.transport import Context, SocketOptions, check_connect, context_given, endpoints_of
+from aiozpat.transport import Context, SocketOptions, check_connect, context_given, endpoints_of, watch_forks
 
 T = TypeVar("T")
 
@@ -190,7 +190,12 @@ class Client:
             context, self._context, self._loop = self._context, None, None
             await context.release()
             raise
+        watch_forks(self, Client._on_fork)
         return self
+
+    def _on_fork(self) -> None:
+        """Belong to no thread of this process, so that every call is looked at first."""
+        self._thread = 0
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -733,7 +738,7 @@ class Client:
             text = f"{self!r} belongs to an event loop, and none runs in this thread: threads use aiozpat.sync.Client"
             raise UsageError(text) from None
         if running is not self._loop:
-            raise UsageError(f"{self!r} belongs to another event loop; make one client for each loop")
+            raise UsageError(f"{self!r} belongs to another event loop; make one client for each loop and process")
 
     async def _connection(self, deadline: float, wait: bool | None) -> Connection:
         """The connection that takes calls, waited for if need be."""

@@ -9,6 +9,7 @@ from aiozpat.transport.forwarder import Forwarder, ProxyKinds
 from aiozpat.transport.kinds import Buffer, Frame, SocketKind, source_fd
 from aiozpat.transport.monitor import MonitorEvent, MonitorEventKind
 from aiozpat.transport.options import SocketOptions, options_given
+from aiozpat.transport.process import watch_forks
 from aiozpat.transport.socket import DRAIN, Socket
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "endpoints_of",
     "options_given",
     "source_fd",
+    "watch_forks",
 ]

@@ -1,15 +1,41 @@
-"""What is set once for the whole process, by the first context."""
+"""What concerns the process as a whole: what the first context sets, and what a fork leaves to a child."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
 
 # bytes. A message with as much, freed, would have the same effect: so a larger one changes nothing that is of use.
 _KEPT = 8 * 1024 * 1024
 _preparing = threading.Lock()
 _prepared = False
+
+
+_opened: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
+
+
+def watch_forks(owner: T, on_fork: Callable[[T], None]) -> None:
+    """Call `on_fork` in every child that is forked while there is the owner, with the copy that the child has of it.
+
+    Such a copy must not be used. It holds what waits in the parent, but not libzmq's threads: what is sent by it never
+    leaves, without a word, and what it has received is handed out in the parent too.
+    """
+    _opened[owner] = on_fork
+
+
+def _after_fork() -> None:
+    for owner, on_fork in _opened.items():
+        on_fork(owner)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def prepare() -> None:
