@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
@@ -15,8 +16,6 @@ T = TypeVar("T")
 _KEPT = 8 * 1024 * 1024
 _preparing = threading.Lock()
 _prepared = False
-
-
 _opened: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
 
 
@@ -64,4 +63,5 @@ def _keep_freed_memory() -> None:
     long. Where MALLOC_* variables are set in the environment, it learns nothing, and what they say holds. Other
     libraries' malloc takes no notice.
     """
-    bytes(_KEPT)  # which touches none of its pages
+    with contextlib.suppress(MemoryError):  # where memory is that scarce, it is not to be kept
+        bytes(_KEPT)  # which touches none of its pages
