@@ -10,7 +10,7 @@ import pytest
 
 # Each line that it prints is what came of one use in the child; the last is the parent's.
 _PROGRAM = """
-import asyncio, os
+import asyncio, os, signal
 import aiozpat
 from aiozpat import Client, Publisher, Puller, Pusher, Server, Service
 from aiozpat.errors import UsageError
@@ -46,6 +46,7 @@ async def main():
             await asyncio.sleep(0.001)
         child = os.fork()
         if not child:
+            signal.alarm(12)  # it ends, whatever comes of it
             asyncio.run(in_child(server.endpoint, {
                 "call": lambda: client.call("calc.double", 1),
                 "notify": lambda: client.notify("calc.double", 1),
