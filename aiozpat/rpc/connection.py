@@ -15,12 +15,11 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Values, is_large, pack_rich
+from aiozpat.codec import Values
 from aiozpat.errors import (
     Closed,
     DeadlineExceeded,
     Internal,
-    InvalidArgument,
     ProtocolError,
     ResourceExhausted,
     RpcError,
@@ -33,14 +32,9 @@ from aiozpat.observability.notices import Notices
 from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.records import (
-    BUFFER_THRESHOLD,
     CANCEL,
     END,
-    ENDLESS,
     RECORD_BYTES,
-    REQUEST,
-    SPACE,
-    Buffer,
     Credit,
     End,
     Error,
@@ -51,11 +45,10 @@ from aiozpat.protocol.records import (
     Reply,
     encode,
 )
-from aiozpat.rpc.buffers import check_buffers
 from aiozpat.rpc.client_link import ClientLink
 from aiozpat.rpc.flows import DecodesItems, Inbound, Outbound
 from aiozpat.rpc.pending import A, Decodes, NeverRan, Pending, Phase, StreamCall
-from aiozpat.rpc.requests import checked, extracted, foreign
+from aiozpat.rpc.requests import encoded
 from aiozpat.rpc.settings import LinkSettings
 from aiozpat.transport import Context
 
@@ -63,7 +56,6 @@ _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
 
 _FLUSH_MOST = 256  # calls that leave at once; fewer, if that is half of what is in flight
-_LONGEST = ENDLESS * 0.001  # seconds
 
 _any: Callable[[msgspec.Raw], dict[Any, Any]] = msgspec.msgpack.Decoder(dict[str | int, Any]).decode
 
@@ -146,7 +138,7 @@ class Connection(ClientLink):
         if in_flight > self.max_calls:
             self._too_many()
         self._last_id = key = self._last_id + 1
-        record, buffers = self._encoded(key, method, params, timeout, metadata)
+        record, buffers = encoded(self.values, self.peer_buffer_bytes, key, method, params, timeout, metadata)
         outbox = self.outbox
         nbytes = outbox.nbytes + len(record)
         if nbytes > self._roomy:
@@ -235,71 +227,13 @@ class Connection(ClientLink):
         opening: Opening | None = None,
     ) -> None:
         """Encode a call and queue it."""
-        record, buffers = self._encoded(wire_id, method, params, timeout, metadata, opening)
+        most = self.peer_buffer_bytes
+        record, buffers = encoded(self.values, most, wire_id, method, params, timeout, metadata, opening)
         self._check_room(method, len(record))
         if buffers:
             self.outbox.add_large(key, record, buffers)
         else:
             self.outbox.add(key, record)
-
-    def _encoded(
-        self,
-        wire_id: int,
-        method: str,
-        params: Any,
-        timeout: float,
-        metadata: Mapping[str, str] | None,
-        opening: Opening | None = None,
-    ) -> tuple[bytes, Sequence[Buffer]]:
-        """A call's record, and its buffers: what is wrong with it reaches its caller, and later changes do no harm."""
-        # Rounded up: a server that ended the call too early would make a deadline look like its own failure.
-        milliseconds = int(timeout * 1000.0) + 1 if timeout < _LONGEST else ENDLESS
-        if type(method) is not str:
-            raise InvalidArgument(f"a method's name is text such as 'calc.add'; got {method!r}")
-        more = None if metadata is None and opening is None else (checked(metadata), opening)
-        if self.values is not None:
-            params = foreign(method, params, self.values)
-        else:
-            for value in params if type(params) is tuple else params.values():
-                kind = type(value)  # nearly always of no buffer, or of small bytes: not worth a call of a function
-                if kind in BUFFER_TYPES and (kind is not bytes or len(value) >= BUFFER_THRESHOLD) and is_large(value):
-                    return self._encoded_rich(wire_id, method, milliseconds, params, more)
-        try:
-            if more is None:
-                return encode((REQUEST, wire_id, 0, method, milliseconds, params)), ()
-            return encode((REQUEST, wire_id, 0, method, milliseconds, params, *more)), ()
-        except ENCODE_ERRORS as error:
-            if self.values is not None:
-                raise _unencodable(method, error) from error
-            return self._encoded_rich(wire_id, method, milliseconds, params, more)
-
-    def _encoded_rich(
-        self,
-        wire_id: int,
-        method: str,
-        milliseconds: int,
-        params: Any,
-        more: tuple[dict[str, str] | None, Opening | None] | None,
-    ) -> tuple[bytes, Sequence[Buffer]]:
-        """As `_encoded`, for params with large buffers, and with types that MessagePack does not know."""
-        buffers: list[Buffer] = []
-        metadata, opening = more or (None, None)
-        try:
-            params = extracted(params, buffers)
-            record = None
-            try:
-                if buffers:  # without any, it was tried already
-                    record = _request(wire_id, buffers, method, milliseconds, params, metadata, opening)
-            except ENCODE_ERRORS:
-                record = None
-            if record is None:
-                packed = pack_rich(params, buffers, copy=not wire_id or opening is not None)
-                record = _request(wire_id, buffers, method, milliseconds, msgspec.Raw(packed), metadata, opening)
-        except ENCODE_ERRORS as error:
-            raise _unencodable(method, error) from error
-        if buffers:
-            check_buffers(f"the params of {method}", len(record), buffers, self.peer_buffer_bytes)
-        return record, buffers
 
     def _too_many(self) -> NoReturn:
         raise ResourceExhausted(f"{len(self.calls)} calls of this client are in flight (max_in_flight)")
@@ -512,26 +446,6 @@ class Connection(ClientLink):
             self._notices.note("calls lost", f"{lost} in flight when {reason.message}", lost)
         self.calls.clear()
         self.outbox.clear()  # this object, in a cycle with its socket, may stay for a while
-
-
-def _unencodable(method: str, error: Exception) -> InvalidArgument:
-    """The error of a call whose params, metadata or name can't be encoded."""
-    return InvalidArgument(f"{method!r}: the call can't be encoded: {error}")
-
-
-def _request(
-    wire_id: int,
-    buffers: Sequence[Buffer],
-    method: str,
-    milliseconds: int,
-    params: Any,
-    metadata: dict[str, str] | None,
-    opening: Opening | None,
-) -> bytes:
-    """The record of a call that may bring buffers."""
-    if buffers:
-        return encode((REQUEST, wire_id, len(buffers), method, milliseconds, params, metadata, opening, SPACE))
-    return encode((REQUEST, wire_id, 0, method, milliseconds, params, metadata, opening))
 
 
 def _details(raw: msgspec.Raw) -> dict[str, Any]:
