@@ -43,6 +43,21 @@ def number(what: str, value: Any, *, zero: bool = False) -> None:
         raise ValueError(text)
 
 
+def linger_seconds(value: Any) -> float:
+    """How long an endpoint may go on sending when it is closed.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is below 0, or not finite.
+    """
+    text = f"linger is a finite number of seconds, 0 or more; got {value!r}"
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(text)
+    return value
+
+
 def seconds(what: str, value: Any) -> float:
     """A time; endless where it is as good as that.
 

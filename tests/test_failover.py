@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -322,6 +323,25 @@ async def test_a_call_that_sends_a_stream_is_not_hedged_and_keeps_its_deadline(p
             await calling
         assert left[0] < PATIENCE  # what it waited for a connection is gone
     assert got == [list(range(10))]
+
+
+async def test_a_stream_in_whichever_mapping_of_params_is_not_hedged() -> None:
+    service = Service("s")
+
+    @service.method(idempotent=True)
+    async def add_up(items: AsyncIterator[int]) -> int:
+        return sum([item async for item in items])
+
+    async def slowly() -> AsyncIterator[int]:
+        for number in range(10):
+            await asyncio.sleep(0.01)  # longer than the hedge
+            yield number
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, retry=Retry(hedge=0.001)) as client:
+        total = await client.call("s.add_up", params=MappingProxyType({"items": slowly()}), timeout=PATIENCE)
+        with pytest.raises(TypeError, match="params go by name"):
+            await client.call("s.add_up", params=5)  # type: ignore[call-overload]  # the mistake
+    assert total == sum(range(10))
 
 
 async def test_the_deadline_holds_for_all_attempts_together() -> None:

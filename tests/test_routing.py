@@ -106,8 +106,10 @@ def test_it_is_bounded() -> None:
     assert list(table) == ["c"]
     with pytest.raises(ValueError, match="above 0"):
         RoutingTable(expiry=0)
-    with pytest.raises(ValueError, match="above 0"):
+    with pytest.raises(ValueError, match="limit is a whole number from 1"):
         RoutingTable(limit=0)
+    with pytest.raises(TypeError, match="expiry is a number above 0"):
+        RoutingTable(expiry="30")  # type: ignore[arg-type]  # the mistake
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([b"1", b"2", b"3"]), st.integers(0, 6))))

@@ -119,6 +119,42 @@ async def test_a_stub_calls_what_the_server_implements_and_its_types_are_seen() 
             await client.stub(Calc, "other").add(1)
 
 
+async def test_arguments_that_dont_fit_are_refused_before_anything_is_sent(port: int) -> None:
+    async with Client(f"tcp://127.0.0.1:{port}", timeout=PATIENCE) as client:  # nobody is there
+        calc = client.stub(Calc)
+        with pytest.raises(errors.InvalidArgument, match=r"calc\.add: missing a required argument"):
+            await calc.add()  # type: ignore[call-arg]  # the mistake
+        with pytest.raises(errors.InvalidArgument, match=r"calc\.count: too many positional arguments"):
+            calc.count(1, 2)  # type: ignore[call-arg]  # the mistake
+        assert client.statistics().calls == 0
+
+
+async def test_a_stubs_streams_have_its_window_and_its_time() -> None:
+    class Slow(Calculator):
+        made = 0
+
+        async def count(self, n: int) -> AsyncIterator[int]:
+            for number in range(n):
+                self.made += 1
+                yield number
+            await asyncio.Event().wait()
+
+    slow = Slow()
+    async with (
+        Server(Service("calc", slow, interface=Calc), bind=LOOPBACK) as server,
+        Client(server.endpoint, timeout=PATIENCE) as client,
+    ):
+        items = client.stub(Calc, window=4).count(100)
+        assert await anext(items) == 0
+        await until(lambda: slow.made >= 4)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert slow.made < 10
+        with pytest.raises(errors.DeadlineExceeded):
+            [item async for item in client.stub(Calc, idle_timeout=0.05).count(1)]
+        assert await client.stub(Calc, window=4, idle_timeout=0.05).add(1, 2) == 3
+
+
 async def test_a_stubs_stream_ends_when_it_is_dropped_or_closed() -> None:
     calculator = Calculator()
     service = Service("calc", calculator, interface=Calc)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import ClassVar, Self
 
+from aiozpat.checks import linger_seconds
 from aiozpat.errors import Closed, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import EndpointStatistics
@@ -57,7 +57,7 @@ class Endpoint:
     Raises:
         InvalidEndpoint: Not an endpoint that can be bound or connected to.
         ValueError: `linger` is negative or not finite.
-        TypeError: `options` or `context` is something else.
+        TypeError: `linger`, `options` or `context` is something else.
         AddressInUse: When it is entered: somebody else listens there.
     """
 
@@ -76,9 +76,7 @@ class Endpoint:
     ) -> None:
         self._addresses = [Address(check_bind(endpoint), True) for endpoint in endpoints_of(bind)]
         self._addresses += [Address(check_connect(endpoint), False) for endpoint in endpoints_of(connect)]
-        if not 0 <= linger < math.inf:
-            raise ValueError(f"linger is a finite number of seconds, 0 or more; got {linger!r}")
-        self._linger = linger
+        self._linger = linger_seconds(linger)
         self._options = options_given(options)
         self._given_context = context_given(context)
         self._context: Context | None = None

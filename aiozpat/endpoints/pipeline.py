@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from aiozpat.checks import whole_number
 from aiozpat.endpoints.peers import Watching
 from aiozpat.endpoints.receiver import MessageReceiver
 from aiozpat.endpoints.sender import Sender
@@ -35,7 +36,8 @@ class Pusher(Sender, Watching):
 
     Raises:
         InvalidEndpoint: Not an endpoint that can be bound or connected to.
-        ValueError: `prefetch` is less than 1.
+        ValueError: `prefetch` is no whole number above 0.
+        TypeError: It is no number.
     """
 
     _kind = SocketKind.PUSH
@@ -71,7 +73,8 @@ class Puller(MessageReceiver):
 
     Raises:
         InvalidEndpoint: Not an endpoint that can be bound or connected to.
-        ValueError: `prefetch` is less than 1.
+        ValueError: `prefetch` is no whole number above 0.
+        TypeError: It is no number.
     """
 
     _kind = SocketKind.PULL
@@ -93,6 +96,4 @@ class Puller(MessageReceiver):
 
 
 def _checked(prefetch: int) -> int:
-    if type(prefetch) is not int or not 0 < prefetch < 2**31:
-        raise ValueError(f"prefetch is a whole number, 1 or more; got {prefetch!r}")
-    return prefetch
+    return whole_number("prefetch", prefetch, most=2**31 - 1)

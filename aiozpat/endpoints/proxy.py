@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import warnings
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
+from aiozpat.checks import linger_seconds
 from aiozpat.endpoints.base import HURRIED_LINGER
 from aiozpat.errors import Closed, InvalidEndpoint, UsageError
 from aiozpat.observability.statistics import ProxyStatistics, SideStatistics
@@ -73,8 +73,6 @@ class Proxy:
     ) -> None:
         if pattern not in _KINDS:
             raise ValueError(f"a proxy's pattern is {', '.join(map(repr, _KINDS))}; got {pattern!r}")
-        if not 0 <= linger < math.inf:
-            raise ValueError(f"linger is a finite number of seconds, 0 or more; got {linger!r}")
         self._pattern = pattern
         self._binds = [endpoints_of(given) for given in (frontend_bind, backend_bind, capture_bind)]
         self._connects = [endpoints_of(given) for given in (frontend_connect, backend_connect)]
@@ -83,7 +81,7 @@ class Proxy:
         for side, binds, connects in zip(("frontend", "backend"), self._binds, self._connects, strict=False):
             if not binds and not connects:
                 raise UsageError(f"a proxy's {side} needs an endpoint: {side}_bind= or {side}_connect=")
-        self._linger = linger
+        self._linger = linger_seconds(linger)
         self._options = options_given(options)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -113,7 +111,7 @@ class Proxy:
 
     @property
     def capture_endpoint(self) -> str:
-        """The first endpoint where what passes is published; inside the block."""
+        """The first of `capture_endpoints`; inside the block."""
         return self._first(self._capture)
 
     @property
@@ -125,6 +123,11 @@ class Proxy:
     def backend_endpoints(self) -> tuple[str, ...]:
         """Where the backend is bound and connected, with the ports that the system chose."""
         return self._backend
+
+    @property
+    def capture_endpoints(self) -> tuple[str, ...]:
+        """Where what passes is published, with the ports that the system chose."""
+        return self._capture
 
     def _first(self, endpoints: tuple[str, ...]) -> str:
         if not endpoints:

@@ -49,7 +49,9 @@ class Responder(Receiver[Request]):
                 since it would wait for ever.
 
         Raises:
-            UsageError: Another `serve` runs, the handler is no coroutine function, `max_concurrency` is less than 1.
+            UsageError: Another `serve` runs, or the handler is no coroutine function.
+            ValueError: `max_concurrency` is no whole number above 0.
+            TypeError: It is no number.
             Closed: The endpoint is closed.
         """
         self._usable()

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from aiozpat.checks import number, whole_number
 from aiozpat.errors import UsageError
 
 
@@ -36,7 +37,8 @@ class RoutingTable:
         clock: What gives the time in seconds; only tests need another.
 
     Raises:
-        ValueError: `expiry` or `limit` is not above 0.
+        ValueError: `expiry` is not above 0, `limit` no whole number above 0.
+        TypeError: One of them is no number.
     """
 
     def __init__(
@@ -47,10 +49,9 @@ class RoutingTable:
         on_expired: Callable[[str], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not expiry > 0 or limit < 1:
-            raise ValueError(f"expiry and limit are above 0; got {expiry!r} and {limit!r}")
+        number("expiry", expiry)
         self._expiry = expiry
-        self._limit = limit
+        self._limit = whole_number("limit", limit)
         self._on_expired = on_expired
         self._clock = clock
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # who was silent longest comes first

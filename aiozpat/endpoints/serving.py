@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+from aiozpat.checks import whole_number
 from aiozpat.endpoints.request import Request
 from aiozpat.errors import Cancelled, Closed, PeerUnreachable, TimedOut, UsageError
 from aiozpat.message import Payload, payload_frames
@@ -46,13 +47,11 @@ class Serving:
             getattr(handler, "__call__", None)  # noqa: B004 - an object whose __call__ is async is a handler too
         ):
             raise UsageError("a handler is `async def`; blocking code goes through asyncio.to_thread inside it")
-        if max_concurrency < 1:
-            raise UsageError(f"max_concurrency is at least 1; got {max_concurrency}")
         self._endpoint = endpoint
         self._handler = handler
         self._on_error = on_error
         self._notices = notices
-        self._slots = asyncio.Semaphore(max_concurrency)
+        self._slots = asyncio.Semaphore(whole_number("max_concurrency", max_concurrency))
         self._ending = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._taken_at: dict[bytes, float] = {}  # when a peer for which replies wait took the last one

@@ -36,7 +36,7 @@ from aiozpat.rpc.retry import Attempts, Budget, Retry
 from aiozpat.rpc.settings import LinkSettings, options_of, process_name
 from aiozpat.rpc.states import ClientState, StateChanges
 from aiozpat.rpc.streams import Conversation, Opened, Stream, source_of
-from aiozpat.rpc.stub import make_stub
+from aiozpat.rpc.stub import make_stub, stub_options
 from aiozpat.transport import Context, SocketOptions, check_connect, context_given, endpoints_of, watch_forks
 
 T = TypeVar("T")
@@ -575,9 +575,9 @@ class Client:
     ) -> Any:
         """`call` for a client with interceptors or hedging."""
         deadline = self._deadline_after(timeout)  # of all attempts together
-        given = args if params is None else params
-        streams = source_of(given)[1] is not None
-        seen = ClientCall(method, given, metadata, streams=streams)
+        values = args if params is None else _by_name(args, params)
+        streams = source_of(values)[1] is not None
+        seen = ClientCall(method, values, metadata, streams=streams)
 
         async def attempt() -> Any:
             return await Client.call(
@@ -626,7 +626,7 @@ class Client:
     ) -> None:
         """`notify` for a client with interceptors."""
         deadline = self._deadline_after(timeout)
-        seen = ClientCall(method, args if params is None else params, metadata, streams=False)
+        seen = ClientCall(method, args if params is None else _by_name(args, params), metadata, streams=False)
 
         async def last() -> None:
             left = deadline - _monotonic()
@@ -691,6 +691,8 @@ class Client:
         service: str | None = None,
         *,
         timeout: float | None = None,
+        idle_timeout: float | None = None,
+        window: int = _WINDOW,
         metadata: Mapping[str, str] | None = None,
         wait_for_ready: bool | None = None,
     ) -> T:
@@ -703,9 +705,12 @@ class Client:
             interface: The class.
             service: The service's name; by default the class's in lower case, words joined by underscores: `Calc` is
                 `calc`, `ImageStore` is `image_store`.
-            timeout: As for `call`, for each of its calls.
-            metadata: As for `call`, for each of its calls.
-            wait_for_ready: As for `call`, for each of its calls.
+            timeout: Seconds for each of its calls, by default the client's; and for the whole of each of its streams,
+                by default without a limit.
+            idle_timeout: As for `stream`, for each of its streams.
+            window: As for `stream`, for each of its streams.
+            metadata: As for `call`, for each of its calls and streams.
+            wait_for_ready: As for `call`, for each of its calls and streams.
 
         Returns:
             The stub. Its methods raise what `call` and `stream` raise. A stream opens at its first item, and ends
@@ -715,8 +720,14 @@ class Client:
         Raises:
             UsageError: It is a Protocol or an abstract class, or an annotation is missing.
         """
-        shared = {"timeout": timeout, "metadata": metadata, "wait_for_ready": wait_for_ready}
-        return make_stub(self, interface, service, shared)
+        options = stub_options(
+            timeout=timeout,
+            idle_timeout=idle_timeout,
+            window=window,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+        )
+        return make_stub(self, interface, service, options)
 
     def _deadline_after(self, timeout: float | None) -> float:
         """When a call's time is over that is made now, `time.monotonic()`; from any thread."""

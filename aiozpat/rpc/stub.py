@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
 
 from aiozpat.errors import InvalidArgument
 from aiozpat.rpc.interface import InterfaceMethod, methods_of, service_name
@@ -18,21 +18,41 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def make_stub(client: Client, interface: type[T], service: str | None, shared: Mapping[str, Any]) -> T:
+class StubOptions(NamedTuple):
+    """What a stub's calls have in common, and its streams, as `Client.call` and `Client.stream` take it."""
+
+    calls: Mapping[str, Any]
+    streams: Mapping[str, Any]
+
+
+def stub_options(
+    *,
+    timeout: float | None,
+    idle_timeout: float | None,
+    window: int,
+    metadata: Mapping[str, str] | None,
+    wait_for_ready: bool | None,
+) -> StubOptions:
+    """Those of `Client.stub`, sorted."""
+    calls = {"timeout": timeout, "metadata": metadata, "wait_for_ready": wait_for_ready}
+    return StubOptions(calls, {**calls, "idle_timeout": idle_timeout, "window": window})
+
+
+def make_stub(client: Client, interface: type[T], service: str | None, options: StubOptions) -> T:
     """An object with the methods of an interface, each of which calls the server's.
 
     Args:
         client: Whose calls.
         interface: The interface.
         service: The service's name, None for the interface's.
-        shared: What all its calls have in common, as `Client.call` takes it.
+        options: What its calls have in common, and its streams.
 
     Raises:
         UsageError: It is no interface.
     """
 
     def caller(declared: InterfaceMethod, method: str) -> Callable[..., Any]:
-        return _caller(client, declared, method, shared)
+        return _caller(client, declared, method, options)
 
     return stub_of(client, interface, service, caller)
 
@@ -54,38 +74,44 @@ def stub_of(
     return cast("T", stub)
 
 
-def _caller(client: Client, declared: InterfaceMethod, method: str, shared: Mapping[str, Any]) -> Callable[..., Any]:
+def _caller(client: Client, declared: InterfaceMethod, method: str, options: StubOptions) -> Callable[..., Any]:
     """The function that stands for one method."""
-    arguments = _Arguments(method, declared)
+    arguments = Arguments(method, declared)
     result = declared.signature.result
     idempotent = declared.options.idempotent
 
     def call(*args: Any, **kwargs: Any) -> Awaitable[Any]:
         args, params = arguments.bind(args, kwargs)
-        return client.call(method, *args, params=params, result_type=result, idempotent=idempotent, **shared)
+        return client.call(method, *args, params=params, result_type=result, idempotent=idempotent, **options.calls)
 
     def stream(*args: Any, **kwargs: Any) -> StubStream[Any]:
         args, params = arguments.bind(args, kwargs)
-        return StubStream(client.stream(method, *args, params=params, item_type=result, **shared))
+        return StubStream(client.stream(method, *args, params=params, item_type=result, **options.streams))
 
     caller = stream if declared.signature.replies else call
     functools.update_wrapper(caller, declared.function)
     return caller
 
 
-class _Arguments:
+class Arguments:
     """How a stub's arguments become params.
 
     Args:
         method: The full name, for messages.
         declared: The interface's method.
+
+    Attributes:
+        names: The params', in order.
     """
 
     def __init__(self, method: str, declared: InterfaceMethod) -> None:
         self._method = method
         self._signature = inspect.signature(declared.function.__get__(object()))
-        kinds = [parameter.kind for parameter in self._signature.parameters.values()]
-        self._by_name = inspect.Parameter.KEYWORD_ONLY in kinds
+        parameters = self._signature.parameters.values()
+        self.names = [parameter.name for parameter in parameters]
+        required = sum(parameter.default is parameter.empty for parameter in parameters)
+        by_name = any(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters)
+        self._by_position = range(0) if by_name else range(required, len(parameters) + 1)  # how many there may be
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
         """The params by position, or by name where a name was given.
@@ -93,8 +119,8 @@ class _Arguments:
         Raises:
             InvalidArgument: They don't fit the method.
         """
-        if not kwargs and not self._by_name:
-            return args, None  # the server checks them
+        if not kwargs and len(args) in self._by_position:
+            return args, None
         try:
             return (), self._signature.bind(*args, **kwargs).arguments
         except TypeError as error:

@@ -17,6 +17,7 @@ from aiozpat.rpc.interceptors import ClientInterceptor
 from aiozpat.rpc.options import CallOptions, StreamOptions
 from aiozpat.rpc.retry import Retry
 from aiozpat.rpc.states import ClientState
+from aiozpat.rpc.stub import stub_options
 from aiozpat.sync.background import Lease, check_thread
 from aiozpat.sync.sources import named_sources_in, sources_in
 from aiozpat.sync.streams import Conversation, Stream
@@ -410,6 +411,8 @@ class Client:
         service: str | None = None,
         *,
         timeout: float | None = None,
+        idle_timeout: float | None = None,
+        window: int = _WINDOW,
         metadata: Mapping[str, str] | None = None,
         wait_for_ready: bool | None = None,
     ) -> Any:
@@ -423,9 +426,12 @@ class Client:
             interface: The class.
             service: The service's name; by default the class's in lower case, words joined by underscores: `Calc` is
                 `calc`, `ImageStore` is `image_store`.
-            timeout: As for `call`, for each of its calls.
-            metadata: As for `call`, for each of its calls.
-            wait_for_ready: As for `call`, for each of its calls.
+            timeout: Seconds for each of its calls, by default the client's; and for the whole of each of its streams,
+                by default without a limit.
+            idle_timeout: As for `stream`, for each of its streams.
+            window: As for `stream`, for each of its streams.
+            metadata: As for `call`, for each of its calls and streams.
+            wait_for_ready: As for `call`, for each of its calls and streams.
 
         Returns:
             The stub. Its methods raise what `call` and `stream` raise.
@@ -433,8 +439,14 @@ class Client:
         Raises:
             UsageError: It is a Protocol or an abstract class, or an annotation is missing.
         """
-        shared = {"timeout": timeout, "metadata": metadata, "wait_for_ready": wait_for_ready}
-        return make_stub(self, interface, service, shared)
+        options = stub_options(
+            timeout=timeout,
+            idle_timeout=idle_timeout,
+            window=window,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+        )
+        return make_stub(self, interface, service, options)
 
     def statistics(self) -> ClientStatistics:
         """A snapshot of what it has done and is doing.

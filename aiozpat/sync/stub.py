@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiozpat.errors import Closed, InvalidArgument
+from aiozpat.errors import Closed
 from aiozpat.rpc import streams as rpc
 from aiozpat.rpc.interface import InterfaceMethod
-from aiozpat.rpc.stub import stub_of
+from aiozpat.rpc.stub import Arguments, StubOptions, stub_of
 from aiozpat.sync.background import Lease
 from aiozpat.sync.sources import Source
 from aiozpat.sync.streams import Stream
@@ -22,40 +21,40 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def make_stub(client: Client, interface: type[T], service: str | None, shared: Mapping[str, Any]) -> T:
+def make_stub(client: Client, interface: type[T], service: str | None, options: StubOptions) -> T:
     """As `aiozpat.rpc.stub.make_stub`, for calls that wait."""
 
     def caller(declared: InterfaceMethod, method: str) -> Callable[..., Any]:
-        return _caller(client, declared, method, shared)
+        return _caller(client, declared, method, options)
 
     return stub_of(client, interface, service, caller)
 
 
-def _caller(client: Client, declared: InterfaceMethod, method: str, shared: Mapping[str, Any]) -> Callable[..., Any]:
+def _caller(client: Client, declared: InterfaceMethod, method: str, options: StubOptions) -> Callable[..., Any]:
     """The function that stands for one method."""
-    signature = inspect.signature(declared.function.__get__(object()))
+    arguments = Arguments(method, declared)
     takes = declared.signature.stream_at
-    source = None if takes is None else list(signature.parameters)[takes]
     result = declared.signature.result
     idempotent = declared.options.idempotent
 
     def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
-        """The params by position, or by name where there are some that have to be named."""
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise InvalidArgument(f"{method}: {error}") from None
-        if source in bound.arguments:
-            bound.arguments[source] = Source(bound.arguments[source])
-        return ((), bound.arguments) if bound.kwargs else (bound.args, None)
+        """As `Arguments.bind`; what is sent item by item may be any iterable."""
+        args, params = arguments.bind(args, kwargs)
+        if takes is not None and params is not None:
+            name = arguments.names[takes]
+            if name in params:
+                params[name] = Source(params[name])
+        elif takes is not None and takes < len(args):
+            args = (*args[:takes], Source(args[takes]), *args[takes + 1 :])
+        return args, params
 
     def call(*args: Any, **kwargs: Any) -> Any:
         args, params = bind(args, kwargs)
-        return client.call(method, *args, params=params, result_type=result, idempotent=idempotent, **shared)
+        return client.call(method, *args, params=params, result_type=result, idempotent=idempotent, **options.calls)
 
     def stream(*args: Any, **kwargs: Any) -> StubStream[Any]:
         args, params = bind(args, kwargs)
-        return StubStream.of(client.stream(method, *args, params=params, item_type=result, **shared))
+        return StubStream.of(client.stream(method, *args, params=params, item_type=result, **options.streams))
 
     caller = stream if declared.signature.replies else call
     functools.update_wrapper(caller, declared.function)

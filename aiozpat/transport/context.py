@@ -12,7 +12,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 import zmq
 import zmq.asyncio
 
-from aiozpat.checks import given
+from aiozpat.checks import given, whole_number
 from aiozpat.errors import AiozpatError, Closed, UsageError
 from aiozpat.transport.process import prepare
 
@@ -34,13 +34,12 @@ class Context:
         io_threads: Threads that move bytes; one carries gigabytes a second.
 
     Raises:
-        ValueError: `io_threads` is no whole number above 0.
+        TypeError: `io_threads` is no number.
+        ValueError: It is no whole number above 0.
     """
 
     def __init__(self, *, io_threads: int = 1) -> None:
-        if type(io_threads) is not int or not 0 < io_threads < 2**31:
-            raise ValueError(f"io_threads is a whole number, 1 or more; got {io_threads!r}")
-        self._io_threads = io_threads
+        self._io_threads = whole_number("io_threads", io_threads, most=2**31 - 1)
         # Weak: it is the key to this context in the table, and a loop that ended with endpoints open must go there.
         self._loop: ReferenceType[asyncio.AbstractEventLoop] | None = None
         self._zmq: zmq.asyncio.Context | None = None

@@ -37,7 +37,8 @@ class SocketOptions:
         receive_buffer_bytes: The kernel's receive buffer; `None` leaves it to the system.
 
     Raises:
-        ValueError: A value is of the wrong kind or sign, not finite, or too small to connect with.
+        TypeError: A value is of the wrong kind.
+        ValueError: One is out of range, not finite, or too small to connect with.
     """
 
     send_queue_messages: int | None = None
@@ -60,16 +61,18 @@ class SocketOptions:
             value = getattr(self, field.name)
             if field.type == "bool":
                 if not isinstance(value, bool):
-                    raise ValueError(f"SocketOptions.{field.name} is True or False; got {value!r}")
+                    raise TypeError(f"SocketOptions.{field.name} is True or False; got {value!r}")
                 continue
             if value is None and field.type == "int | None":
                 continue
             seconds = field.type == "float"
             most = 2**31 / 1000 - 1 if seconds else 2**63 - 1 if field.name == "max_message_bytes" else 2**31 - 1
-            fits = isinstance(value, (int, float) if seconds else int) and not isinstance(value, bool)
-            if not fits or not 0 < value <= most:
-                kind = "number" if seconds else "whole number"
-                raise ValueError(f"SocketOptions.{field.name} is a {kind} above 0, up to {most:.0f}; got {value!r}")
+            kind = "number" if seconds else "whole number"
+            text = f"SocketOptions.{field.name} is a {kind} above 0, up to {int(most)}; got {value!r}"
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                raise TypeError(text)
+            if not (seconds or isinstance(value, int)) or not 0 < value <= most:
+                raise ValueError(text)
         if self.max_message_bytes < _LEAST_MESSAGE_BYTES:
             raise ValueError(
                 f"SocketOptions.max_message_bytes is at least {_LEAST_MESSAGE_BYTES}, which the handshake "
