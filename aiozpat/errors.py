@@ -227,7 +227,7 @@ class OutOfRange(RpcError, ValueError):
 
 
 class Unimplemented(RpcError, NotImplementedError):
-    """No such service, method or protocol version there."""
+    """No such service, method, codec or protocol version there."""
 
     code = StatusCode.UNIMPLEMENTED
 

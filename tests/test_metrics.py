@@ -264,7 +264,7 @@ async def test_what_servers_and_clients_say_of_themselves_is_read_from_any_threa
             assert scraped("server_waiting_bytes", name="calc") == 0
             assert scraped("server_notices_total", name="calc", kind="refused") == 1
             assert scraped("client_calls_in_flight", name="calc") == 2
-            assert scraped("client_sessions_opened_total", name="calc") == 1
+            assert scraped("client_session_tries_total", name="calc") == 1
             assert scraped("client_waiting_bytes", name="calc") == 0
         async with Client(server.endpoint) as another:
             metrics.watch(another, "calc")

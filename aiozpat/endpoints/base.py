@@ -193,7 +193,11 @@ class Endpoint:
     async def close(self) -> None:
         """Close; what was sent is delivered for up to `linger` seconds more. Closing twice is harmless.
 
-        Where it was bound, others may bind afterwards. Whoever waits to receive or to send gets `Closed`.
+        Where it was bound, others may bind afterwards. Whoever waits to receive or to send gets `Closed`. Cancelled, it
+        is closed all the same.
+
+        Raises:
+            UsageError: On another loop.
         """
         socket, context = self._socket, self._context
         if socket is None or context is None:

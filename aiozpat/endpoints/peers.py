@@ -78,7 +78,7 @@ class Watching(Endpoint):
         return len(self._connections)
 
     async def wait_for_peers(self, count: int = 1, timeout: float | None = None) -> None:
-        """Wait until that many peers are connected.
+        """Wait until that many peers are connected; cancelling ends the waiting only.
 
         Args:
             count: How many.

@@ -68,6 +68,8 @@ class Publisher(Outgoing, Watching):
     async def send(self, topic: FrameLike, *frames: FrameLike, timeout: float | None = None) -> None:
         """Publish one message.
 
+        Cancelled while it waits for room (`overflow="wait"`), nothing was sent.
+
         Args:
             topic: The first frame; subscribers choose by what it begins with. Text becomes UTF-8.
             frames: The frames after it, the body last; without any, the topic is the whole message.
@@ -86,6 +88,8 @@ class Publisher(Outgoing, Watching):
 
     async def send_value(self, topic: FrameLike, value: Any, timeout: float | None = None) -> None:
         """Publish a value, as MessagePack; a `Subscriber(body_type=...)` has it back as `message.value`.
+
+        Cancelled, nothing was sent.
 
         Args:
             topic: The first frame.
@@ -112,6 +116,8 @@ class Publisher(Outgoing, Watching):
 
     async def wait_for_subscribers(self, topic: FrameLike, count: int = 1, timeout: float | None = None) -> None:
         """Wait until so many connections have subscribed; then what is published reaches them. No sleeping needed.
+
+        Cancelling ends the waiting only.
 
         Args:
             topic: What is going to be published; who has subscribed to a prefix of it counts.

@@ -50,6 +50,8 @@ class Receiver(Endpoint, Generic[M]):
     async def recv_many(self, limit: int = 1000, timeout: float | None = None) -> list[M]:
         """The next messages: waits for one, then takes what is there, up to `limit`.
 
+        A timeout or a cancellation loses none.
+
         Args:
             limit: How many to take at most.
             timeout: Seconds to wait for the first; `None` waits for ever.

@@ -43,7 +43,8 @@ class Request(Message, frozen=True, gc=True):  # gc: it refers to the endpoint t
     async def reply(self, *frames: FrameLike, timeout: float | None = None) -> None:
         """Answer it, to the peer that asked and in that peer's own framing.
 
-        A peer that expects exactly one reply (REQ) can be answered once; others as often as you like.
+        A peer that expects exactly one reply (REQ) can be answered once; others as often as you like. Cancelled,
+        nothing was sent.
 
         Args:
             frames: The reply's frames; text becomes UTF-8.

@@ -56,6 +56,8 @@ class Requester(Endpoint):
     async def request(self, *frames: FrameLike, timeout: float | None = None) -> Message:
         """Send a request and wait for its reply.
 
+        Cancelled, it may have been handled all the same, as after a timeout.
+
         Args:
             frames: The request's frames; text becomes UTF-8.
             timeout: Seconds for all of it: its turn, a connection, the reply. `None` waits for ever.

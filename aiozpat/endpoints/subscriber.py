@@ -127,6 +127,8 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
     async def ready(self, timeout: float | None = None) -> bool:
         """Wait until it is connected, and its subscriptions have reached the publishers.
 
+        Cancelling ends the waiting only.
+
         Args:
             timeout: Seconds to wait; `None` waits for ever.
 

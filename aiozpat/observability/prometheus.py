@@ -104,7 +104,7 @@ class Metrics:
         Of a server: `aiozpat_server_sessions{name}`, `aiozpat_server_calls_queued{name}`,
         `aiozpat_server_waiting_bytes{name}` and `aiozpat_server_notices_total{name, kind}`: what went wrong, by kind,
         refused calls among it. Of a client: `aiozpat_client_calls_in_flight{name}`,
-        `aiozpat_client_sessions_opened_total{name}`, `aiozpat_client_waiting_bytes{name}` and
+        `aiozpat_client_session_tries_total{name}`, `aiozpat_client_waiting_bytes{name}` and
         `aiozpat_client_notices_total{name, kind}`.
 
         Args:

@@ -87,7 +87,7 @@ def _of_servers(read: Iterable[tuple[str, ServerStatistics]]) -> Iterator[Metric
 def _of_clients(read: Iterable[tuple[str, ClientStatistics]]) -> Iterator[Metric]:
     in_flight = _gauge("client_calls_in_flight", "Calls that wait for their answer.")
     waiting = _gauge("client_waiting_bytes", "Bytes of calls that wait to be sent.")
-    opened = CounterMetricFamily("aiozpat_client_sessions_opened", "Sessions opened.", labels=["name"])
+    opened = CounterMetricFamily("aiozpat_client_session_tries", "Tries to open a session.", labels=["name"])
     notices = _notices("client")
     for name, statistics in read:
         in_flight.add_metric([name], statistics.in_flight)

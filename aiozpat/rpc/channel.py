@@ -52,7 +52,7 @@ class Channel:
     Attributes:
         usable: The session that takes calls now.
         current: The newest session, whatever its phase.
-        sessions: How many there were.
+        sessions: How often one was tried to be opened.
 
     Raises:
         AiozpatError: There can't be a socket.

@@ -206,7 +206,10 @@ class Client:
         """Say goodbye to the server and close, once it has read what it was sent (see `notify`).
 
         Calls in flight end with `Unavailable`, those that wait for a connection or for their next attempt with
-        `Closed`. Closing twice is harmless.
+        `Closed`. Closing twice is harmless. Cancelled, it closes without waiting.
+
+        Raises:
+            UsageError: On another loop.
         """
         context = self._context
         if context is None:
@@ -232,8 +235,10 @@ class Client:
 
         Raises:
             DeadlineExceeded: There was none in time; the message says what went wrong.
-            Unimplemented: The server speaks no version of the protocol that this client does.
+            Unimplemented: The server speaks no version of the protocol that this client does, or not its codec.
+            ResourceExhausted: `max_in_flight` calls wait for a connection already.
             Closed: The client is closed.
+            UsageError: Outside the client's block, or on another loop.
         """
         await self._connection(self._deadline_after(timeout), wait=True)
 
@@ -310,6 +315,9 @@ class Client:
             Internal: The handler raised an exception that is no RpcError, or the result is not a `result_type`.
             RpcError: Whatever else the handler chose to raise.
             Closed: The client is closed.
+            UsageError: Outside the client's block, on another loop, params by position and by name, several async
+                iterators, or a `result_type` that can't be decoded.
+            TypeError: `timeout` or `params` is of the wrong kind.
         """
         now = _monotonic()
         try:
@@ -515,6 +523,10 @@ class Client:
 
         Returns:
             The conversation, a block as for `stream`.
+
+        Raises:
+            ValueError, TypeError: As for `stream`.
+            UsageError: As for `stream`, or there is an async iterator among the params: `send` gives the items.
         """
         opened = self._opened(
             method,

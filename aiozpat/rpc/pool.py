@@ -163,7 +163,7 @@ class Pool:
         Raises:
             DeadlineExceeded: There was none in time; the message says what went wrong.
             Unavailable: There is none, and waiting is not wanted.
-            Unimplemented: No version of the protocol is spoken by both sides.
+            Unimplemented: No version of the protocol is spoken by both sides, or the server has not this codec.
             ResourceExhausted: Too many wait already.
             Closed: The client is closed.
         """

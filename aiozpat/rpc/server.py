@@ -244,6 +244,10 @@ class Server:
 
         Args:
             grace: Seconds for the running calls to finish; the constructor's by default. 0 ends them at once.
+                Cancelled, it ends them and closes.
+
+        Raises:
+            UsageError: On another loop.
         """
         listener, executor = self._listener, self._executor
         if listener is None or executor is None:

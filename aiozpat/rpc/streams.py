@@ -259,15 +259,6 @@ class Stream(Generic[T]):
             raise _of_a_call(error) from None
         return (await self._open(by))[1]
 
-    async def _result(self) -> Any:
-        pending = self._pending
-        if pending is None:
-            raise UsageError("the result of a call is waited for inside its block: async with client.open(...)")
-        try:
-            return await asyncio.shield(pending.future)
-        except (NeverRan, RpcError) as error:
-            raise _of_a_call(error) from None
-
 
 class Conversation(Stream[T], Generic[T, R]):
     """Items in both directions, or to the server with one result; made by `Client.open`.
@@ -335,12 +326,20 @@ class Conversation(Stream[T], Generic[T, R]):
     async def result(self) -> R:
         """Wait for the result, for methods that give one; None where the answer was a stream, at its end.
 
-        A stream's items are to be read first: with as many unread as `window` allows, it does not end.
+        A stream's items are to be read first: with as many unread as `window` allows, it does not end. Cancelled, it
+        may be waited for again.
 
         Raises:
             RpcError: As for `Client.call`.
+            UsageError: Outside the block.
         """
-        result: R = await self._result()
+        pending = self._pending
+        if pending is None:
+            raise UsageError("the result of a call is waited for inside its block: async with client.open(...)")
+        try:
+            result: R = await asyncio.shield(pending.future)
+        except (NeverRan, RpcError) as error:
+            raise _of_a_call(error) from None
         return result
 
 
