@@ -230,9 +230,8 @@ RESET = [6, 12, "version 2 is spoken here", [2]]
 
 
 def test_another_version_is_told_apart_from_damage() -> None:
-    with pytest.raises(azp.UnknownVersion) as caught:
+    with pytest.raises(azp.UnknownVersion, match="AZP version 7 is not spoken here"):
         azp.split(b"\xc1\x07" + pack([[1, 5]]))
-    assert caught.value.version == 7
 
 
 @pytest.mark.parametrize("version", [0, 1, 2, 255])

@@ -1,7 +1,7 @@
 """Values to bytes and back: MessagePack, which is the default, JSON, and codecs of one's own."""
 
 from aiozpat.codec.foreign import JSON, Codec, ForeignDecoder, ForeignItemDecoder, Values
-from aiozpat.codec.hooks import check, restored, schema
+from aiozpat.codec.hooks import restored, schema
 from aiozpat.codec.msgpack import (
     BUFFER_TYPES,
     ENCODE_ERRORS,
@@ -35,7 +35,6 @@ __all__ = [
     "Raw",
     "Values",
     "apart",
-    "check",
     "extract",
     "is_large",
     "is_loose",

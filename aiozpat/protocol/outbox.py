@@ -14,6 +14,7 @@ _MESSAGE_BYTES = 256 * 1024  # of records in one message; beyond it, coalescing 
 _MESSAGE_RECORDS = 4096
 _OWN_KEYS = 1 << 64  # above all calls' ids: of records that are never taken back
 _ALONE = join([b""])  # what stands before a record that is alone in its message
+_WORTH_TELLING = 4096  # bytes read
 _CONTROL_BESIDE = 512  # bytes of control records that may travel beside entries: a header frame has room for them
 
 
@@ -171,6 +172,18 @@ class Outbox:
         """Tell the peer how much has been read; due when `received` has come to `ack_at`, a quarter of a window on."""
         self.ack_at = self.received + (self.window >> 2)
         self._control.append(encode((ACK, self.received)))
+
+    def acknowledge_early(self) -> bool:
+        """The same before it is due, if there is something to tell; called every so often, it says whether there was.
+
+        On a narrow link it takes long until it is due, and what else this side says may be behind much else: without a
+        word, the peer would take it for dead.
+        """
+        told = self.ack_at - (self.window >> 2)
+        if self.received - told < _WORTH_TELLING:
+            return False
+        self.acknowledge()
+        return True
 
     def alone(self, record: bytes) -> bytes | None:
         """The header frame of a message with this record, unless others go before it; `left_alone` once it is sent.

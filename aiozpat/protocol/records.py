@@ -199,7 +199,6 @@ class UnknownVersion(ProtocolError):
 
     def __init__(self, version: int) -> None:
         super().__init__(f"AZP version {version} is not spoken here; versions spoken: {list(VERSIONS)}")
-        self.version = version
 
 
 class NotAzp(ProtocolError):

@@ -332,7 +332,10 @@ class ClientLink:
         if self.phase is Phase.CONNECTING:
             self.end(rpc_error(reset.code, text))
         else:
-            gave_up = f"; it gives up a client whose event loop stands still for {MISSES} heartbeats"
+            gave_up = (
+                f"; it gives up a client that it hears nothing of for {MISSES} heartbeats: because its event loop stands "
+                "still, or a message takes so long to cross"
+            )
             self.end(Unavailable(text + gave_up if reset.code == StatusCode.UNAVAILABLE else text))
 
     def _on_bye(self, bye: Bye) -> None:
@@ -390,6 +393,8 @@ class ClientLink:
         if verdict is Verdict.PING and self.phase is not Phase.CONNECTING:
             self._token += 1
             self.outbox.control(encode((PING, self._token)))
+        if self.phase is not Phase.CONNECTING:
+            self.outbox.acknowledge_early()
         self._flush()
 
     def _enter(self, phase: Phase) -> None:

@@ -88,7 +88,7 @@ class Executor:
         control: Callable[[Session, Record], None],
         notices: Notices,
         send_tracebacks: bool,
-        interceptors: Sequence[ServerInterceptor] = (),
+        interceptors: Sequence[ServerInterceptor],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()

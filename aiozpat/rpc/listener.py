@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import copy_context
-from types import MappingProxyType
 
 from aiozpat.codec import Values
 from aiozpat.errors import PeerUnreachable, ProtocolError, StatusCode
@@ -70,7 +69,7 @@ class Listener:
         settings: LinkSettings,
         limits: Limits,
         notices: Notices,
-        codecs: Mapping[str, Values] = MappingProxyType({}),
+        codecs: Mapping[str, Values],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._variables = copy_context()  # not those of whichever handler answers first
@@ -321,8 +320,11 @@ class Listener:
                 self._end(session)
             elif stuck is not None and now - stuck > self._limits.slow_peer_seconds:
                 self._drop(session, f"took nothing for {now - stuck:.1f} s")
-            elif verdict is Verdict.PING:
-                self._ping(session)
+            else:
+                if verdict is Verdict.PING:
+                    self._ping(session)
+                if session.outbox.acknowledge_early():
+                    self._mark(session)
         self._flush_and_settle()
 
     def _drop(self, session: Session, what: str) -> None:

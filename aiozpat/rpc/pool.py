@@ -47,7 +47,7 @@ class Pool:
         notices: Notices,
         *,
         wait_for_ready: bool,
-        on_session: Callable[[Connection], None] | None = None,
+        on_session: Callable[[Connection], None] | None,
     ) -> None:
         self.usable: Connection | None = None
         self.state = ClientState.CONNECTING
@@ -105,7 +105,7 @@ class Pool:
 
     @property
     def sessions(self) -> int:
-        """How many there were."""
+        """How often one was tried to be opened."""
         return sum(channel.sessions for channel in self._channels)
 
     def _on_change(self) -> None:
@@ -150,9 +150,7 @@ class Pool:
                 least = connection
         return least
 
-    async def connection(
-        self, deadline: float, wait: bool | None = None, *, besides: Connection | None = None
-    ) -> Connection:
+    async def connection(self, deadline: float, wait: bool | None, *, besides: Connection | None = None) -> Connection:
         """A session that takes calls, waited for if need be.
 
         Args:
@@ -206,7 +204,7 @@ class Pool:
             return Unimplemented("; ".join(reason.message for reason in reasons))
         return Unavailable("; ".join(reason.message for reason in reasons))
 
-    async def after(self, signal: NeverRan, wait: bool | None = None) -> None:
+    async def after(self, signal: NeverRan, wait: bool | None) -> None:
         """A call did not run: let it go by another session, or wait for one, or give up."""
         wait = self._wait_for_ready if wait is None else wait
         if self.state is ClientState.CLOSED or not (wait or self._ready):

@@ -184,7 +184,7 @@ class Socket:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """Whether `close` or `detach` was called."""
         return self._closed
 
     @property
@@ -481,7 +481,7 @@ class Socket:
                 return
             if not again:
                 self._take_writable()
-                if self.closed:
+                if self._closed:
                     return
         try:
             if again or not self._brings or self._paused or self._want_write:
@@ -512,7 +512,7 @@ class Socket:
                     self._brings = True
                     if self._on_readable() or not again:
                         return True
-            if self.closed:  # by what was done
+            if self._closed:  # by what was done
                 return False
         return True
 
