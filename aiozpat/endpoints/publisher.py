@@ -30,7 +30,8 @@ class Publisher(Outgoing, Watching):
         connect: One endpoint or several to connect to.
         overflow: What happens to a message while a subscriber's queue (`SocketOptions.send_queue_messages`) is full.
             `"drop"`: that subscriber misses it, the others get it; each time a queue fills up counts as one `overflow`
-            in `statistics().notices`. `"wait"`: sending waits, so that one slow subscriber holds up all. `"raise"`:
+            in `statistics().notices`. `"wait"`: sending waits, so that one slow subscriber holds up all; one whose
+            host has vanished too, until TCP gives it up (`SocketOptions.unacknowledged_seconds`). `"raise"`:
             `QueueFull`, and nobody gets it.
         linger: Seconds for which messages sent just before closing are still delivered; half a second at most where
             the block is left by a cancellation.

@@ -99,6 +99,7 @@ class Channel:
         return Connection(
             self._context,
             self.endpoint,
+            self.sessions - 1,
             self._settings.link,
             max_calls=self._settings.max_calls,
             backlog_bytes=self._settings.backlog_bytes,

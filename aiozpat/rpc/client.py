@@ -33,11 +33,19 @@ from aiozpat.rpc.options import CallOptions, StreamOptions
 from aiozpat.rpc.pending import Decodes, NeverRan
 from aiozpat.rpc.pool import Pool
 from aiozpat.rpc.retry import Attempts, Budget, Retry
-from aiozpat.rpc.settings import LinkSettings, options_of, process_name
+from aiozpat.rpc.settings import LinkSettings, process_name
 from aiozpat.rpc.states import ClientState, StateChanges
 from aiozpat.rpc.streams import Conversation, Opened, Stream, source_of
 from aiozpat.rpc.stub import make_stub, stub_options
-from aiozpat.transport import Context, SocketOptions, check_connect, context_given, endpoints_of, watch_forks
+from aiozpat.transport import (
+    Context,
+    SocketOptions,
+    check_connect,
+    context_given,
+    endpoints_of,
+    options_given,
+    watch_forks,
+)
 
 T = TypeVar("T")
 
@@ -115,7 +123,7 @@ class Client:
         link = LinkSettings(
             name=name or process_name(),
             window_bytes=window_bytes,
-            options=options_of(options),
+            options=options_given(options),
             heartbeat=heartbeat,
         )
         values = None if codec is None else Values(codec)

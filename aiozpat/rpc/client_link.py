@@ -48,7 +48,7 @@ from aiozpat.protocol.records import (
 from aiozpat.rpc.pending import FAILURES, Phase, failure
 from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, stream_window_of, window_of
 from aiozpat.rpc.turns import Turns
-from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, SocketKind
+from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, SocketKind, is_named, look_up
 
 _monotonic = time.monotonic
 _LEAVING = 0.01  # seconds between looks at what is still to leave
@@ -62,6 +62,7 @@ class ClientLink:
     Args:
         context: Whose loop and sockets.
         endpoint: The server's.
+        turn: Which of the server's addresses to try, where its name stands for several.
         settings: What to tell it in the hello.
         values: What encodes values, where that is not MessagePack.
         notices: Where losses are counted.
@@ -77,6 +78,7 @@ class ClientLink:
         "_goodbye",
         "_liveness",
         "_loop",
+        "_named",
         "_notices",
         "_said_bye",
         "_session",
@@ -84,6 +86,7 @@ class ClientLink:
         "_stream_credit",
         "_ticker",
         "_token",
+        "_turn",
         "_variables",
         "endpoint",
         "outbox",
@@ -97,7 +100,13 @@ class ClientLink:
     )
 
     def __init__(
-        self, context: Context, endpoint: str, settings: LinkSettings, values: Values | None, notices: Notices
+        self,
+        context: Context,
+        endpoint: str,
+        turn: int,
+        settings: LinkSettings,
+        values: Values | None,
+        notices: Notices,
     ) -> None:
         self.endpoint = endpoint
         self.phase = Phase.CONNECTING
@@ -126,13 +135,19 @@ class ClientLink:
         self.socket = Socket(
             context,
             SocketKind.DEALER,
-            settings.options,
+            settings.socket_options(),
             on_readable=self._on_readable,
             on_writable=self._on_writable,
             max_frames=1 + BUFFER_LIMIT,
             on_event=self._on_event,
         )
         self._ticker: asyncio.TimerHandle | None = None
+        self._turn = turn
+        self._named = is_named(endpoint)
+        if self._named:
+            self.reason = Unavailable(f"{endpoint} is being looked up")
+            look_up(endpoint, self._loop, self._on_found)
+            return
         try:
             self.socket.connect(endpoint)
         except BaseException:
@@ -333,8 +348,8 @@ class ClientLink:
             self.end(rpc_error(reset.code, text))
         else:
             gave_up = (
-                f"; it gives up a client that it hears nothing of for {MISSES} heartbeats: because its event loop stands "
-                "still, or a message takes so long to cross"
+                f"; it gives up a client of which it hears nothing for {MISSES} heartbeats, because its event loop "
+                "stood still, or a message took so long to cross"
             )
             self.end(Unavailable(text + gave_up if reset.code == StatusCode.UNAVAILABLE else text))
 
@@ -347,6 +362,17 @@ class ClientLink:
         self.end(Unavailable(f"{self.endpoint}: {bye.reason}"))
 
     # The session's life
+
+    def _on_found(self, addresses: list[str], error: str) -> None:
+        """The server's name was looked up."""
+        if self.phase is Phase.ENDED:
+            return
+        if not addresses:
+            self.end(Unavailable(f"can't look up {self.endpoint}: {error}"))
+            return
+        address = addresses[self._turn % len(addresses)]
+        self.reason = Unavailable(f"not connected to {self.endpoint} yet, which is {address}")
+        self.socket.connect(address)
 
     def _on_event(self, event: MonitorEvent) -> None:
         kind = event.kind
@@ -362,6 +388,8 @@ class ClientLink:
             self.end(self.reason if self.phase is Phase.CONNECTING else broke)
         elif kind in FAILURES and self.phase is Phase.CONNECTING:
             self.reason = Unavailable(f"can't connect to {self.endpoint}: {failure(event)}")
+            if self._named:  # the next session looks it up again: it may be somewhere else by then
+                self.end(self.reason)
 
     def _greet(self) -> None:
         """The connection stands: say hello."""

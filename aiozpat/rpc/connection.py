@@ -68,6 +68,7 @@ class Connection(ClientLink):
     Args:
         context: Whose loop and sockets.
         endpoint: The server's.
+        turn: Which of the server's addresses to try, where its name stands for several.
         settings: What to tell it in the hello.
         max_calls: How many calls may be in flight.
         backlog_bytes: How many bytes of calls may wait to be sent.
@@ -94,6 +95,7 @@ class Connection(ClientLink):
         self,
         context: Context,
         endpoint: str,
+        turn: int,
         settings: LinkSettings,
         *,
         max_calls: int,
@@ -102,7 +104,7 @@ class Connection(ClientLink):
         notices: Notices,
         on_phase: Callable[[Connection], None],
     ) -> None:
-        super().__init__(context, endpoint, settings, values, notices)
+        super().__init__(context, endpoint, turn, settings, values, notices)
         self.announced = False  # to whom it may concern that it takes calls
         self.calls: dict[int, Pending[Any]] = {}
         self.create_future = self._loop.create_future

@@ -92,7 +92,7 @@ class Listener:
         self.socket = Socket(
             context,
             SocketKind.ROUTER,
-            settings.options,
+            settings.socket_options(),
             on_readable=self._on_readable,
             on_writable=self._on_writable,
             on_event=self._on_event,

@@ -24,9 +24,9 @@ from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.listener import Listener
 from aiozpat.rpc.route import Route
 from aiozpat.rpc.service import Service
-from aiozpat.rpc.settings import LinkSettings, options_of, process_name
+from aiozpat.rpc.settings import LinkSettings, process_name
 from aiozpat.rpc.signals import handled
-from aiozpat.transport import Context, SocketOptions, check_bind, context_given, endpoints_of
+from aiozpat.transport import Context, SocketOptions, check_bind, context_given, endpoints_of, options_given
 from aiozpat.version import __version__
 
 _log = logging.getLogger("aiozpat.server")
@@ -94,8 +94,9 @@ class Server:
         self._settings = LinkSettings(
             name=name or process_name(),
             window_bytes=self._limits.window_bytes,
-            options=options_of(options),
+            options=options_given(options),
             heartbeat=heartbeat,
+            patience=self._limits.slow_peer_seconds,
             stream_window=self._limits.stream_window,
         )
         self._grace = grace

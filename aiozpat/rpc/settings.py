@@ -11,11 +11,13 @@ from pathlib import Path
 from aiozpat.checks import given, number
 from aiozpat.protocol.flow import MAX_WINDOW
 from aiozpat.protocol.records import HEADER_LIMIT, HELLO, VERSIONS, encode
-from aiozpat.transport import SocketOptions, options_given
+from aiozpat.transport import SocketOptions
 
 MISSES = 3  # heartbeats without a word make a peer dead
 QUEUE_MESSAGES = 64  # high-water mark: messages are batches; 1000 of them let one idle reader hold 988 MiB
 SMALLEST_WINDOW = 64 * 1024
+_UNACKNOWLEDGED = 30.0  # seconds for which the host of a peer may be gone until TCP gives the connection up, at least
+_DAY = 86_400.0
 _NAME_LIMIT = 200
 _STREAM_WINDOW = 64  # units, where a server says nothing
 
@@ -27,8 +29,9 @@ class LinkSettings:
     Args:
         name: Who it is, for logs.
         window_bytes: How much may be sent to it beyond what it acknowledged.
-        options: Its socket's options.
+        options: Its socket's options, as they were given.
         heartbeat: Seconds between heartbeats.
+        patience: Seconds for which a peer that takes nothing is borne with; a server's only.
         stream_window: Units that the other side may be ahead on a stream that it sends; a server's only.
     """
 
@@ -36,6 +39,7 @@ class LinkSettings:
     window_bytes: int
     options: SocketOptions
     heartbeat: float
+    patience: float = 0.0
     stream_window: int | None = None
 
     def __post_init__(self) -> None:
@@ -48,6 +52,11 @@ class LinkSettings:
         if not 0 < len(self.name) <= _NAME_LIMIT:
             raise ValueError(f"a name is text of up to {_NAME_LIMIT} characters; got {str(self.name)[:50]!r}")
 
+    def socket_options(self) -> SocketOptions:
+        """The options of its socket; the protocol's own judgement of a peer comes before that of TCP."""
+        unacknowledged = max(_UNACKNOWLEDGED, 2 * MISSES * self.heartbeat, 2 * self.patience)
+        return self.options.with_defaults(QUEUE_MESSAGES, min(unacknowledged, _DAY))
+
     def hello(self, session: bytes, codec: str, versions: tuple[int, ...] = VERSIONS) -> bytes:
         """The hello record, encoded."""
         limits = {"window": self.window_bytes, "buffer": self.options.max_message_bytes}
@@ -55,15 +64,6 @@ class LinkSettings:
             limits["stream"] = self.stream_window
         name = self.name.encode("utf-8", "replace").decode()  # a script's path need not be text
         return encode((HELLO, session, versions, codec, name, limits))
-
-
-def options_of(options: SocketOptions | None) -> SocketOptions:
-    """The options of a client's or server's socket, from what it was given.
-
-    Raises:
-        TypeError: They are none.
-    """
-    return options_given(options).with_queues(QUEUE_MESSAGES)
 
 
 def window_of(limits: Mapping[str, int], own: int) -> int:

@@ -7,6 +7,7 @@ from aiozpat.transport.address import check_bind, check_connect, endpoints_of
 from aiozpat.transport.context import Context, context_given
 from aiozpat.transport.forwarder import Forwarder, ProxyKinds
 from aiozpat.transport.kinds import Buffer, Frame, SocketKind, source_fd
+from aiozpat.transport.lookup import is_named, look_up
 from aiozpat.transport.monitor import MonitorEvent, MonitorEventKind
 from aiozpat.transport.options import SocketOptions, options_given
 from aiozpat.transport.process import watch_forks
@@ -28,6 +29,8 @@ __all__ = [
     "check_connect",
     "context_given",
     "endpoints_of",
+    "is_named",
+    "look_up",
     "options_given",
     "source_fd",
     "watch_forks",

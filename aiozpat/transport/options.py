@@ -31,6 +31,11 @@ class SocketOptions:
         keepalive_idle_seconds: TCP keep-alive: silence before the first probe.
         keepalive_interval_seconds: TCP keep-alive: time between probes.
         keepalive_probes: TCP keep-alive: unanswered probes after which the connection is dead.
+        unacknowledged_seconds: How long a peer's host may acknowledge nothing of what was sent to it until the
+            connection is cut (Linux). `None`: at level 1 what the system says, which is about a quarter of an hour;
+            so long a host that has vanished counts as a peer, gets its share of work, and holds up who waits for it.
+            With a number, a peer that reads nothing for so long, and has no room left, is cut off too. At level 2
+            half a minute, or longer where heartbeats or limits are.
         backlog_connections: Connections that may wait to be accepted.
         ipv6: Whether host names may become IPv6 addresses; a host in brackets always may.
         send_buffer_bytes: The kernel's send buffer; `None` leaves it to the system.
@@ -51,6 +56,7 @@ class SocketOptions:
     keepalive_idle_seconds: int = 60
     keepalive_interval_seconds: int = 10
     keepalive_probes: int = 3
+    unacknowledged_seconds: float | None = None
     backlog_connections: int = 1024
     ipv6: bool = False
     send_buffer_bytes: int | None = None
@@ -63,9 +69,9 @@ class SocketOptions:
                 if not isinstance(value, bool):
                     raise TypeError(f"SocketOptions.{field.name} is True or False; got {value!r}")
                 continue
-            if value is None and field.type == "int | None":
+            if value is None and str(field.type).endswith("None"):
                 continue
-            seconds = field.type == "float"
+            seconds = str(field.type).startswith("float")
             most = 2**31 / 1000 - 1 if seconds else 2**63 - 1 if field.name == "max_message_bytes" else 2**31 - 1
             kind = "number" if seconds else "whole number"
             text = f"SocketOptions.{field.name} is a {kind} above 0, up to {int(most)}; got {value!r}"
@@ -81,12 +87,13 @@ class SocketOptions:
         if self.reconnect_max_seconds < self.reconnect_seconds:
             raise ValueError("SocketOptions.reconnect_max_seconds is at least reconnect_seconds")
 
-    def with_queues(self, messages: int) -> SocketOptions:
-        """These options, with that high-water mark where none was chosen."""
+    def with_defaults(self, messages: int, unacknowledged_seconds: float) -> SocketOptions:
+        """These options, with that high-water mark and that time where none was chosen."""
         return replace(
             self,
             send_queue_messages=self.send_queue_messages or messages,
             receive_queue_messages=self.receive_queue_messages or messages,
+            unacknowledged_seconds=self.unacknowledged_seconds or unacknowledged_seconds,
         )
 
     def settings(self) -> list[tuple[int, int]]:
@@ -105,6 +112,8 @@ class SocketOptions:
             (zmq.TCP_KEEPALIVE_CNT, self.keepalive_probes),
             (zmq.BACKLOG, self.backlog_connections),
         ]
+        if self.unacknowledged_seconds is not None:
+            settings.append((zmq.TCP_MAXRT, _milliseconds(self.unacknowledged_seconds)))
         if self.send_buffer_bytes is not None:
             settings.append((zmq.SNDBUF, self.send_buffer_bytes))
         if self.receive_buffer_bytes is not None:

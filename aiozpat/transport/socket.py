@@ -481,7 +481,7 @@ class Socket:
                 return
             if not again:
                 self._take_writable()
-                if self._closed:
+                if self.closed:  # by what was done; a property, or mypy would not believe it
                     return
         try:
             if again or not self._brings or self._paused or self._want_write:
@@ -512,7 +512,7 @@ class Socket:
                     self._brings = True
                     if self._on_readable() or not again:
                         return True
-            if self._closed:  # by what was done
+            if self.closed:  # by what was done
                 return False
         return True
 
