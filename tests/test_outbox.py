@@ -257,6 +257,19 @@ def test_an_ack_is_due_at_each_quarter_of_the_window_and_tells_all_that_was_read
     assert send_all(outbox) == [([azp.Ack(130), azp.Ack(230)], ())]
 
 
+def test_an_ack_may_be_told_early_where_there_is_something_to_tell() -> None:
+    outbox = Outbox(window=400_000)
+    outbox.received = 4095
+    assert not outbox.acknowledge_early()
+    outbox.received = 4096
+    assert outbox.acknowledge_early()
+    assert outbox.ack_at == 104_096
+    assert not outbox.acknowledge_early()
+    outbox.resize(800_000)
+    assert not outbox.acknowledge_early()
+    assert send_all(outbox) == [([azp.Ack(4096)], ())]
+
+
 @given(sizes=st.lists(st.integers(0, 600), min_size=1, max_size=50), window=st.integers(1, 1000))
 def test_two_outboxes_that_acknowledge_never_stall(sizes: list[int], window: int) -> None:
     """The sender's window and the receiver's quarter of it fit together, whatever the sizes of messages."""

@@ -73,8 +73,8 @@ class Watching(Endpoint):
         """How many peers are connected now, over tcp:// and ipc://; libzmq does not tell of inproc:// ones.
 
         One whose host has vanished without a word counts until TCP gives it up: after a minute and a half where nothing
-        is sent to it, else as `SocketOptions.unacknowledged_seconds` says. libzmq does not say which connection has shaken hands either: while strangers (a port scanner) connect too, this
-        may be one off.
+        is sent to it, else as `SocketOptions.unacknowledged_seconds` says. libzmq does not say which connection has
+        shaken hands either: while strangers (a port scanner) connect too, this may be one off.
         """
         return len(self._connections)
 

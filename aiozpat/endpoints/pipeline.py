@@ -18,10 +18,10 @@ class Pusher(Sender, Watching):
     """Hands each message to one of the connected pullers, in turn; those that are full are passed over.
 
     For a peer that it connects to, ZeroMQ holds messages (`SocketOptions.send_queue_messages`) also while the
-    connection is not there yet. What it holds for a puller that dies is lost (and one
-    whose host has vanished gets its share until TCP gives it up: `SocketOptions.unacknowledged_seconds`); so is what the pullers have no room
-    for within `linger` of the end: a ventilator that sends and leaves gives them the time that they need, or waits
-    until the sink has reported all.
+    connection is not there yet. What it holds for a puller that dies is lost (and one whose host has vanished gets its
+    share until TCP gives it up: `SocketOptions.unacknowledged_seconds`); so is what the pullers have no room for within
+    `linger` of the end: a ventilator that sends and leaves gives them the time that they need, or waits until the sink
+    has reported all.
 
     Args:
         bind: One endpoint or several to listen on.
