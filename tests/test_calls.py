@@ -148,6 +148,26 @@ async def test_notify_runs_without_an_answer_and_before_the_client_has_gone(calc
         assert calc.finished == list(range(100))
 
 
+async def test_a_loop_of_notifies_leaves_others_their_turns(calc: Calc) -> None:
+    calc.gate.set()
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        await client.ready(PATIENCE)
+        turning = asyncio.create_task(take_turns())
+        for number in range(1000):
+            await client.notify("calc.hold", number)
+        assert turns >= 10
+        turning.cancel()
+        await until(lambda: len(calc.finished) == 1000)
+
+
 async def test_a_notification_outlives_its_client_but_not_its_deadline(calc: Calc) -> None:
     async with Server(calc.service, bind=LOOPBACK) as server:
         async with Client(server.endpoint) as client:

@@ -92,7 +92,7 @@ async def test_notifications_that_wait_when_the_server_drains_are_counted_and_no
 
 async def test_a_drain_that_is_cancelled_leaves_handlers_what_they_need_to_clean_up() -> None:
     order: list[str] = []
-    begun = asyncio.Event()
+    begun, cleaning, clean = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
@@ -107,8 +107,8 @@ async def test_a_drain_that_is_cancelled_leaves_handlers_what_they_need_to_clean
         try:
             await asyncio.Event().wait()
         finally:
-            for _ in range(5):
-                await asyncio.sleep(0)
+            cleaning.set()
+            await clean.wait()
             order.append("rolled back")
 
     async with Server(service, bind=LOOPBACK, grace=3600) as server, Client(server.endpoint) as client:
@@ -117,6 +117,10 @@ async def test_a_drain_that_is_cancelled_leaves_handlers_what_they_need_to_clean
         closing = asyncio.create_task(server.close())
         await until(lambda: server._closed)
         closing.cancel()
+        await cleaning.wait()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        clean.set()
         await asyncio.wait({closing, calling})
         calling.exception()
     assert order == ["rolled back", "lifespan closed"]

@@ -16,6 +16,7 @@ import zmq
 
 import aiozpat
 from aiozpat import Client, Limits, Server, errors
+from aiozpat.rpc import listener as listening
 from aiozpat.transport import Socket
 from tests.raw import (
     ACK,
@@ -516,3 +517,27 @@ async def test_in_a_flood_who_is_silent_is_given_up_too(calc: Calc, monkeypatch:
         await silent.open()
         monkeypatch.setattr(Socket, "drain", lambda socket: False)  # there is always more
         await until(lambda: server.statistics().notices.get("client lost") == 1)
+
+
+async def test_in_a_flood_of_many_nobody_is_judged_before_all_was_read(
+    calc: Calc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        Server(calc.service, bind=LOOPBACK, heartbeat=3600) as server,
+        RawPeer(server.endpoint) as one,
+        RawPeer(server.endpoint) as other,
+    ):
+        for peer in (one, other):
+            await peer.open()
+        listener = server._listener
+        assert listener is not None
+        for session in listener.sessions.values():
+            session.liveness.heard = -1e9  # their words wait behind those of others
+        drain = Socket.drain
+        monkeypatch.setattr(listening, "DRAIN", 2)  # two sessions are many, then
+        monkeypatch.setattr(Socket, "drain", lambda socket: False)
+        listener._tick()
+        assert server.statistics().sessions == 2
+        monkeypatch.setattr(Socket, "drain", drain)
+        listener._tick()
+        assert server.statistics().sessions == 0

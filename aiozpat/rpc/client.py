@@ -374,7 +374,7 @@ class Client:
                     connection.abandon(pending)
                     raise
                 except NeverRan as signal:
-                    await self._pool.after(signal, wait_for_ready)
+                    self._pool.after(signal, wait_for_ready)
                     now = _monotonic()
                 except RpcError as error:
                     if self._budget is None:

@@ -204,9 +204,8 @@ class Pool:
             return Unimplemented("; ".join(reason.message for reason in reasons))
         return Unavailable("; ".join(reason.message for reason in reasons))
 
-    async def after(self, signal: NeverRan, wait: bool | None) -> None:
-        """A call did not run: let it go by another session, or wait for one, or give up."""
+    def after(self, signal: NeverRan, wait: bool | None) -> None:
+        """A call did not run: raise why, unless another session may take it, now or later."""
         wait = self._wait_for_ready if wait is None else wait
         if self.state is ClientState.CLOSED or not (wait or self._ready):
             raise signal.reason
-        await asyncio.sleep(0)  # a server that refuses at once must not make this a busy loop

@@ -72,8 +72,8 @@ class Opener(Protocol):
     async def connection(self, deadline: float, wait: bool | None) -> Connection:
         """A connection that takes calls, waited for if need be."""
 
-    async def after(self, signal: NeverRan, wait: bool | None) -> None:
-        """Wait for what may take a call that did not run, or raise why not."""
+    def after(self, signal: NeverRan, wait: bool | None) -> None:
+        """Raise why a call did not run, unless another session may take it."""
 
 
 class Stream(Generic[T]):
@@ -254,7 +254,7 @@ class Stream(Generic[T]):
         if self._opened.sends:
             raise _of_a_call(signal)
         try:
-            await self._client.after(signal, self._opened.wait_for_ready)
+            self._client.after(signal, self._opened.wait_for_ready)
         except RpcError as error:
             raise _of_a_call(error) from None
         return (await self._open(by))[1]
