@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, TypeVar
 
+from aiozpat.errors import UsageError
+
 T = TypeVar("T")
 
 LONGEST = 86_400 * 3650.0  # seconds; event loops take no infinite ones
@@ -86,6 +88,18 @@ def named(params: Any) -> dict[str, Any]:
     except (TypeError, ValueError):
         text = f"params go by name, as in params={{'a': 1}}, or by position, as args; got {params!r}"
         raise TypeError(text) from None
+
+
+def by_name(args: tuple[Any, ...], params: Any) -> dict[str, Any]:
+    """Params by name, where there are none by position beside them.
+
+    Raises:
+        UsageError: There are.
+        TypeError: They have no names.
+    """
+    if args:
+        raise UsageError("params go by position or by name, not both: call(method, 1, 2) or call(method, params={...})")
+    return named(params)
 
 
 def given(value: Any, kind: type[T], text: str) -> T | None:

@@ -76,9 +76,7 @@ async def test_a_client_that_was_given_up_is_told_why() -> None:
         calling = asyncio.create_task(client.call("s.f"))
         await until(lambda: bool(server.waiting()))
         await server.send([RESET, int(errors.StatusCode.UNAVAILABLE), "no such session here", [1]])
-        with pytest.raises(
-            errors.Unavailable, match="hears nothing for 3 heartbeats, because its event loop"
-        ):
+        with pytest.raises(errors.Unavailable, match="hears nothing for 3 heartbeats, because its event loop"):
             await calling
 
 

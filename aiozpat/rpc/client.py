@@ -8,27 +8,27 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextvars import ContextVar, copy_context
+from collections.abc import Iterable, Mapping
+from contextvars import copy_context
 from functools import partial
 from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
-from aiozpat.checks import given, named, number, seconds, whole_number
+from aiozpat.checks import by_name, given, number, seconds, whole_number
 from aiozpat.codec import Codec, Decoder, ForeignDecoder, ForeignItemDecoder, ItemDecoder, Values
 from aiozpat.errors import Closed, DeadlineExceeded, InvalidArgument, RpcError, Unavailable, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import ClientStatistics
 from aiozpat.protocol.flow import MAX_WINDOW
+from aiozpat.rpc.around import Around, connections_tried
 from aiozpat.rpc.channel import ChannelSettings
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job, set_current_job
 from aiozpat.rpc.decoders import Decoders
 from aiozpat.rpc.flows import DecodesItems
-from aiozpat.rpc.hedge import race
-from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, checked, run_within
-from aiozpat.rpc.introspection import Information
+from aiozpat.rpc.idempotence import Idempotence
+from aiozpat.rpc.interceptors import ClientInterceptor, checked
 from aiozpat.rpc.options import CallOptions, StreamOptions
 from aiozpat.rpc.pending import Decodes, NeverRan
 from aiozpat.rpc.pool import Pool
@@ -52,8 +52,6 @@ T = TypeVar("T")
 _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
 _MIB = 1024 * 1024
-_LEARN = 10.0  # seconds for a server to say which of its methods are idempotent
-_tried: ContextVar[list[Connection] | None] = ContextVar("aiozpat_tried", default=None)  # by attempts of a hedged call
 _WINDOW = 256  # items; more make a stream hardly faster
 _YIELD = 64  # notifies between turns of the loop
 
@@ -129,28 +127,37 @@ class Client:
         values = None if codec is None else Values(codec)
         settings = ChannelSettings(link=link, max_calls=max_in_flight, backlog_bytes=backlog_bytes, values=values)
         self._notices = Notices(_log)
-        self._idempotent: dict[str, frozenset[str]] = {}  # methods, as the server at each endpoint says
+        self._decoders: Decoders[Decodes] = Decoders(Decoder if values is None else partial(ForeignDecoder, values))
+        self._item_decoders: Decoders[DecodesItems] = Decoders(
+            ItemDecoder if values is None else partial(ForeignItemDecoder, values)
+        )
+        self._idempotent = Idempotence(self._decoders)
         self._pool = Pool(
             self._endpoints,
             settings,
             self._notices,
             wait_for_ready=wait_for_ready,
-            on_session=None if retry is None else self._learn,
+            on_session=None if retry is None else self._idempotent.learn,
         )
         self._budget = None if retry is None else Budget(retry)
         self._hedge = None if retry is None else retry.hedge
         self._interceptors = checked(interceptors)
         if self._interceptors or self._hedge is not None:
-            # In the place of the plain one, which so costs nothing more where there are none.
-            self.call = self._call_around  # type: ignore[method-assign]  # takes what `call` takes
-        if self._interceptors:
-            self.notify = self._notify_around  # type: ignore[method-assign]  # as above
+            around = Around(
+                self.call,
+                self.notify,
+                deadline_after=self._deadline_after,
+                interceptors=self._interceptors,
+                budget=self._budget,
+                hedge=self._hedge,
+                idempotent=self._idempotent,
+                calls=lambda: self._calls,
+            )
+            self.call = around.call  # type: ignore[method-assign]  # takes what `call` takes
+            if self._interceptors:
+                self.notify = around.notify  # type: ignore[method-assign]  # as above
         self._given_context = context_given(context)
         self._context: Context | None = None
-        self._decoders: Decoders[Decodes] = Decoders(Decoder if values is None else partial(ForeignDecoder, values))
-        self._item_decoders: Decoders[DecodesItems] = Decoders(
-            ItemDecoder if values is None else partial(ForeignItemDecoder, values)
-        )
         self._thread = 0
         self._ended = asyncio.Event()
         self._calls = 0
@@ -250,27 +257,6 @@ class Client:
         """
         await self._connection(self._deadline_after(timeout), wait=True)
 
-    def _learn(self, connection: Connection) -> None:
-        """Ask a server which methods are idempotent; where it does not say, none is but those that callers say are."""
-
-        def learned(future: asyncio.Future[Any]) -> None:
-            connection.max_calls -= 1
-            if future.cancelled() or future.exception() is not None:
-                _log.debug("%s does not say which methods are idempotent", connection.endpoint)
-            else:
-                self._idempotent[connection.endpoint] = future.result().idempotent
-
-        self._idempotent.pop(connection.endpoint, None)  # it may be another server by now
-        future = connection.create_future()
-        future.add_done_callback(learned)
-        connection.max_calls += 1  # it takes no place from the user's
-        decoder = self._decoders[Information]
-        connection.start("aiozpat.info", (), _monotonic() + _LEARN, _LEARN, decoder, None, future)
-
-    def _is_idempotent(self, method: str) -> bool:
-        """Whether every server that has said anything says so: the next attempt may go to any of them."""
-        return bool(self._idempotent) and all(method in known for known in self._idempotent.values())
-
     # Calls
 
     @overload
@@ -337,7 +323,7 @@ class Client:
             deadline = job.deadline
         values: Any = args
         if params is not None:
-            values = _by_name(args, params)
+            values = by_name(args, params)
         try:
             decoder = self._decoders[result_type]
         except TypeError:
@@ -345,7 +331,7 @@ class Client:
         attempts: Attempts | None = None
         failed: Connection | None = None
         tried: list[Connection] | None = None
-        if self._hedge is not None and (tried := _tried.get()):
+        if self._hedge is not None and (tried := connections_tried.get()):
             failed = tried[-1]
         try:
             while True:
@@ -380,7 +366,7 @@ class Client:
                     if self._budget is None:
                         raise
                     if attempts is None:
-                        idempotent = idempotent or self._is_idempotent(method)
+                        idempotent = idempotent or method in self._idempotent
                         attempts = Attempts(self._budget, idempotent=idempotent, deadline=deadline)
                     if not await self._may_try_again(attempts, error, tried):
                         raise
@@ -472,7 +458,7 @@ class Client:
         """
         opened = self._opened(
             method,
-            args if params is None else _by_name(args, params),
+            args if params is None else by_name(args, params),
             timeout=timeout,
             idle_timeout=idle_timeout,
             window=whole_number("window", window, most=MAX_WINDOW),
@@ -538,7 +524,7 @@ class Client:
         """
         opened = self._opened(
             method,
-            args if params is None else _by_name(args, params),
+            args if params is None else by_name(args, params),
             timeout=timeout,
             idle_timeout=idle_timeout,
             window=whole_number("window", window, most=MAX_WINDOW),
@@ -582,80 +568,6 @@ class Client:
             interceptors=self._interceptors,
         )
 
-    async def _call_around(
-        self,
-        method: str,
-        /,
-        *args: Any,
-        params: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-        metadata: Mapping[str, str] | None = None,
-        idempotent: bool = False,
-        **options: Any,
-    ) -> Any:
-        """`call` for a client with interceptors or hedging."""
-        deadline = self._deadline_after(timeout)  # of all attempts together
-        values = args if params is None else _by_name(args, params)
-        streams = source_of(values)[1] is not None
-        seen = ClientCall(method, values, metadata, streams=streams)
-
-        async def attempt() -> Any:
-            return await Client.call(
-                self,
-                method,
-                *args,
-                params=params,
-                timeout=deadline - _monotonic(),
-                metadata=seen.metadata or None,
-                idempotent=idempotent,
-                **options,
-            )
-
-        last, twice = attempt, not streams and (idempotent or self._is_idempotent(method))  # no iterator is read twice
-        if twice and self._budget is not None and self._hedge is not None:
-            last = partial(self._hedged, attempt, self._budget, self._hedge)
-        if not self._interceptors:
-            return await last()
-        return await run_within(deadline, self._interceptors, seen, last)
-
-    async def _hedged(self, attempt: Callable[[], Awaitable[Any]], budget: Budget, delay: float) -> Any:
-        """Make a call once, and once more where it takes long."""
-        policy, tried = budget.policy, list[Connection]()
-
-        def again() -> bool:  # not where none was sent yet: it waits for a connection, as the second would
-            return 0 < len(tried) < policy.attempts and budget.spend(self._calls)
-
-        def final(error: BaseException) -> bool:
-            return isinstance(error, RpcError) and error.code not in policy.codes
-
-        before = _tried.set(tried)
-        try:
-            return await race(attempt, delay, again=again, final=final)
-        finally:
-            _tried.reset(before)
-
-    async def _notify_around(
-        self,
-        method: str,
-        /,
-        *args: Any,
-        params: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-        metadata: Mapping[str, str] | None = None,
-        **options: Any,
-    ) -> None:
-        """`notify` for a client with interceptors."""
-        deadline = self._deadline_after(timeout)
-        seen = ClientCall(method, args if params is None else _by_name(args, params), metadata, streams=False)
-
-        async def last() -> None:
-            left = deadline - _monotonic()
-            await Client.notify(
-                self, method, *args, params=params, timeout=left, metadata=seen.metadata or None, **options
-            )
-
-        await run_within(deadline, self._interceptors, seen, last)
-
     async def notify(
         self,
         method: str,
@@ -688,7 +600,7 @@ class Client:
             UsageError: There is an async iterator among the params.
         """
         deadline = self._deadline_after(timeout)
-        values: Any = args if params is None else _by_name(args, params)
+        values: Any = args if params is None else by_name(args, params)
         connection = self._pool.usable
         if connection is None or get_ident() != self._thread:
             connection = await self._connection(deadline, wait_for_ready)
@@ -799,9 +711,3 @@ def _above_0(what: str, value: float) -> float:
 
 def _no_seconds(timeout: object) -> TypeError:
     return TypeError(f"timeout is a number of seconds; got {timeout!r}")
-
-
-def _by_name(args: tuple[Any, ...], params: Mapping[str, Any]) -> dict[str, Any]:
-    if args:
-        raise UsageError("params go by position or by name, not both: call(method, 1, 2) or call(method, params={...})")
-    return named(params)
