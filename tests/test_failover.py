@@ -264,7 +264,7 @@ async def test_only_idempotent_calls_are_tried_again_after_they_ran() -> None:
     counting = Counting(busy, busy)
     policy = Retry(attempts=3, backoff=0.001)
     async with counting.server() as server, Client(server.endpoint, retry=policy) as client:
-        await until(lambda: "s.hang" in client._idempotent)  # the server has said which are
+        await until(lambda: bool(client._idempotent._known))  # the server has said which are
         assert await client.call("s.same") == 3
         counting.fail_with = [busy]
         with pytest.raises(errors.Unavailable, match="busy"):
@@ -406,7 +406,7 @@ async def test_a_hedged_call_takes_the_first_answer_and_cancels_the_other() -> N
         Client([one.endpoint, two.endpoint], retry=policy) as client,
     ):
         await until(lambda: len(client._pool._ready) == 2)
-        await until(lambda: bool(client._idempotent) and client.statistics().in_flight == 0)
+        await until(lambda: bool(client._idempotent._known) and client.statistics().in_flight == 0)
         calling = asyncio.create_task(client.call("s.same"))
         await until(lambda: slow.waiting == quick.waiting == 1)
         quick.gate.set()
@@ -439,7 +439,7 @@ async def test_a_hedged_call_goes_to_another_server_even_if_that_has_more_to_do(
         Client([one.endpoint, two.endpoint], retry=Retry(hedge=0.01)) as client,
     ):
         await until(lambda: len(client._pool._ready) == 2)
-        await until(lambda: bool(client._idempotent) and client.statistics().in_flight == 0)
+        await until(lambda: bool(client._idempotent._known) and client.statistics().in_flight == 0)
         there = next(connection for connection in client._pool._ready if connection.endpoint == two.endpoint)
         for number in (-1, -2, -3):  # more calls in flight than the other has
             there.calls[number] = there.calls.get(number)  # type: ignore[assignment]  # only counted
@@ -461,7 +461,7 @@ async def test_the_timeout_of_a_hedged_call_is_for_both_attempts() -> None:
         await asyncio.Event().wait()
 
     async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, retry=Retry(hedge=0.2)) as client:
-        await until(lambda: "s.hang" in client._idempotent)
+        await until(lambda: bool(client._idempotent._known))
         asking = asyncio.create_task(client.call("s.hang", timeout=PATIENCE))
         await until(lambda: len(left) == 2)
         asking.cancel()
@@ -490,7 +490,7 @@ async def test_a_policy_and_its_own_question_take_no_place_from_calls() -> None:
     counting = Counting()
     async with counting.server() as server, Client(server.endpoint, retry=Retry(), max_in_flight=1) as client:
         assert await client.call("s.once") == 1  # whether or not the answer to the question has come
-        await until(lambda: "s.hang" in client._idempotent)
+        await until(lambda: bool(client._idempotent._known))
         assert [connection.max_calls for connection in client._pool.connections] == [1]
 
 
@@ -512,7 +512,7 @@ async def test_an_error_that_no_retry_would_mend_is_an_answer_for_a_hedged_call(
         Client([one.endpoint, two.endpoint], retry=Retry(hedge=0.01)) as client,
     ):
         await until(lambda: len(client._pool._ready) == 2)
-        await until(lambda: bool(client._idempotent) and client.statistics().in_flight == 0)
+        await until(lambda: bool(client._idempotent._known) and client.statistics().in_flight == 0)
         calling = asyncio.create_task(client.call("s.same", timeout=PATIENCE, idempotent=True))
         await until(lambda: failing.waiting == hanging.waiting == 1)
         failing.gate.set()
