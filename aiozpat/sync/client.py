@@ -1,4 +1,7 @@
-"""The client for threads: `aiozpat.Client`'s names, arguments and errors; its methods block."""
+"""The client for threads: `aiozpat.Client`'s names, arguments and errors; its methods block.
+
+There is no `state_changes`, which nobody could wait for without a thread of its own: `state` tells, and `ready` waits.
+"""
 
 from __future__ import annotations
 
@@ -43,27 +46,12 @@ class Client:
     clients of its own.
 
     Args:
-        endpoint: The server's, as in `tcp://127.0.0.1:5555`; or those of several servers of the same services, among
-            which each call goes to the one with the fewest of this client's in flight.
-        timeout: Seconds that a call may take where it says nothing itself.
-        wait_for_ready: Whether a call made without a connection waits for one until its deadline, or fails at once.
-        name: Who this is, in the server's logs; by default the program and its process id.
-        heartbeat: Seconds of silence after which the server is pinged, 0.01 to 3600; after three of them it is given
-            up.
-        codec: What encodes params, results and items: `aiozpat.JSON()`, or one of your own, which the server has to
-            know too; by default MessagePack.
-        retry: When calls are tried again; by default only what never left, or met a server that drains.
-        interceptors: As for `aiozpat.Client`: coroutine functions, which run on the shared loop and so must not block.
-        max_in_flight: Calls in flight at once, to each server; past it `ResourceExhausted`.
-        window_bytes: Bytes that either side may send beyond what the other has read; of the client's and the server's
-            the smaller holds, and 65,536 at least.
-        backlog_bytes: Bytes of calls that may wait to be sent; past it `ResourceExhausted`.
-        options: Options of the socket.
+        endpoint, timeout, wait_for_ready, name, heartbeat, codec, retry, max_in_flight, window_bytes, backlog_bytes,
+            options: As for `aiozpat.Client`.
+        interceptors: As there: coroutine functions, which run on the shared loop and so must not block.
 
     Raises:
-        InvalidEndpoint: Not an endpoint that can be connected to.
-        ValueError: A value is out of range.
-        TypeError: A value is of the wrong kind.
+        InvalidEndpoint, UsageError, ValueError, TypeError: As there.
     """
 
     _lease = Lease("nobody")  # of the class too: __del__ runs even if __init__ raised
@@ -213,10 +201,13 @@ class Client:
             method: The full name, as in `calc.add`.
             args: The params by position. An iterator among them, such as a generator, is sent item by item, in the
                 place of the parameter that takes a stream; it is pulled in a thread of its own, some items ahead.
+                Arrays, and read-only views, of 64 KiB and more are not copied: leave them alone until there is a
+                result; where there is none, because of a timeout, say, they may be sent later still.
             params: The params by name, instead of `args`.
             timeout: Seconds for all of it, waiting for a connection included; the client's own by default.
             result_type: What to decode the result into; by default whatever MessagePack gives.
-            metadata: Text by name that travels with the call; the handler sees it in `current_call().metadata`.
+            metadata: Text by name that travels with the call, 16 KiB at most; the handler sees it in
+                `current_call().metadata`.
             wait_for_ready: As the constructor's, for this call.
             idempotent: Whether running it twice does no more than once, so that the client's `Retry` may do so. Also
                 without it, where the server says so.
@@ -233,10 +224,13 @@ class Client:
             Internal: The handler raised an exception that is no RpcError, or the result is not a `result_type`.
             RpcError: Whatever else the handler chose to raise.
             Closed: The client is closed.
-            UsageError: An event loop runs in this thread, or the process was forked after the client was made.
+            UsageError: Outside the client's block, params by position and by name, several iterators, a `result_type`
+                that can't be decoded, an event loop in this thread, or a process that was forked after the client was
+                made.
+            TypeError: `timeout` or `params` is of the wrong kind.
         """
-        named = None if params is None else named_sources_in(params)
-        request = (method, sources_in(args), named, result_type, metadata, wait_for_ready, idempotent)
+        by_name = None if params is None else named_sources_in(params)
+        request = (method, sources_in(args), by_name, result_type, metadata, wait_for_ready, idempotent)
         return self._lease.do(Call(self._client, request, timeout))
 
     def notify(
@@ -317,14 +311,14 @@ class Client:
             no item came within `idle_timeout`; entering it raises ValueError where `window` is out of range.
         """
         values = sources_in(args)
-        named = named_sources_in(params)
+        by_name = named_sources_in(params)
         return Stream(
             self._lease,
             method,
             lambda: self._client.stream(
                 method,
                 *values,
-                params=named,
+                params=by_name,
                 timeout=timeout,
                 idle_timeout=idle_timeout,
                 window=window,
