@@ -25,6 +25,7 @@ from aiozpat.errors import (
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.liveness import Liveness, Verdict
 from aiozpat.protocol.outbox import Outbox
+from aiozpat.protocol.pace import Pace
 from aiozpat.protocol.records import (
     BUFFER_LIMIT,
     BYE,
@@ -52,8 +53,6 @@ from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, S
 
 _monotonic = time.monotonic
 _LEAVING = 0.01  # seconds between looks at what is still to leave
-_BY_ITSELF = 4  # turns in a row until a session that was among others does as if there were none
-_LEAST_BY_ITSELF, _LEAST_AMONG_OTHERS = 8, 32  # calls that leave before the end of a turn
 
 
 class ClientLink:
@@ -70,10 +69,7 @@ class ClientLink:
 
     __slots__ = (
         "_blocked",
-        "_by_itself",
         "_context",
-        "_first_leaves",
-        "_flush_least",
         "_flushing",
         "_goodbye",
         "_liveness",
@@ -90,6 +86,7 @@ class ClientLink:
         "_variables",
         "endpoint",
         "outbox",
+        "pace",
         "peer_buffer_bytes",
         "phase",
         "reason",
@@ -114,6 +111,7 @@ class ClientLink:
         self.reason: RpcError = Unavailable(f"not connected to {endpoint} yet")
         self.outbox = Outbox(settings.window_bytes)
         self.turns = Turns(self.outbox)
+        self.pace = Pace()
         self.values = values
         self.peer_buffer_bytes = 0
         self._stream_credit = 0  # that each stream to the server begins with
@@ -125,9 +123,6 @@ class ClientLink:
         self._token = 0
         self._context = context
         self._flushing = False
-        self._by_itself = 0  # turns in a row that ended with a flush of its own, and of no other session of the context
-        self._first_leaves = True  # whether a call that finds none in flight leaves at once
-        self._flush_least = _LEAST_BY_ITSELF  # calls that leave at once, if they are half of what is in flight
         self._blocked = False  # the socket took no more
         self._said_bye = False  # the server knows nothing of this session any more
         self._goodbye: asyncio.Future[None] | None = None
@@ -191,22 +186,10 @@ class ClientLink:
             self._loop.call_soon(self._flush_in_turn, context=self._variables)
 
     def _flush_in_turn(self) -> None:
-        """Flush at the end of a turn of the loop, and see how many calls are to wait for the end of the next.
-
-        A session by itself must send some before the turn ends, lest client and server wait for each other. Where
-        other sessions have turns like this one, those see to that, and fewer messages are less work for both sides.
-        """
+        """Flush at the end of a turn of the loop."""
         self._flushing = False
         context, me = self._context, id(self)
-        if context.last_flushed in (me, 0):
-            self._by_itself += 1
-            if self._by_itself >= _BY_ITSELF:
-                self._flush_least = _LEAST_BY_ITSELF
-                self._first_leaves = True
-        else:
-            self._by_itself = 0
-            self._flush_least = _LEAST_AMONG_OTHERS
-            self._first_leaves = len(self.outbox) < 2
+        self.pace.turn(len(self.outbox), among_others=context.last_flushed not in (me, 0))
         context.last_flushed = me
         self._flush()
 

@@ -148,7 +148,7 @@ class Connection(ClientLink):
         call = calls[key] = Pending(key, future, deadline, decoder, method)
         if deadline < self._next_scan:
             self._arm(deadline)
-        first = in_flight == 1 and self._first_leaves
+        first = in_flight == 1 and self.pace.first_leaves
         if first and self._send_alone(record, buffers):
             return call
         entries = outbox.entries
@@ -158,7 +158,7 @@ class Connection(ClientLink):
             entries[key] = record
             outbox.nbytes = nbytes
         queued = len(entries)
-        if first or queued >= _FLUSH_MOST or (queued >= self._flush_least and 2 * queued >= in_flight):
+        if first or queued >= _FLUSH_MOST or (queued >= self.pace.least and 2 * queued >= in_flight):
             self._flush()
         elif not self._flushing:
             self._flushing = True
