@@ -63,7 +63,8 @@ class Client:
 
     Args:
         endpoint: The server's, as in `tcp://127.0.0.1:5555`; or those of several servers of the same services, among
-            which each call goes to the one with the fewest of this client's in flight.
+            which each call goes to the one with the fewest of this client's in flight. A host's name is looked up for
+            each session anew, and its addresses have their turns.
         timeout: Seconds that a call may take where it says nothing itself.
         wait_for_ready: Whether a call made without a connection waits for one until its deadline, or fails at once.
         name: Who this is, in the server's logs, up to 200 characters; by default the program and its process id.

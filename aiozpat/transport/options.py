@@ -37,7 +37,8 @@ class SocketOptions:
             With a number, a peer that reads nothing for so long, and has no room left, is cut off too. At level 2
             half a minute, or longer where heartbeats or limits are.
         backlog_connections: Connections that may wait to be accepted.
-        ipv6: Whether host names may become IPv6 addresses; a host in brackets always may.
+        ipv6: Whether host names may become IPv6 addresses at level 1; a `Client` tries a host's IPv6 addresses after
+            those of IPv4 in any case, and one in brackets is one.
         send_buffer_bytes: The kernel's send buffer; `None` leaves it to the system.
         receive_buffer_bytes: The kernel's receive buffer; `None` leaves it to the system.
 
