@@ -71,17 +71,20 @@ async def test_a_name_server_that_does_not_answer_holds_nothing_up(
 
 
 async def test_leaving_waits_for_no_lookup(lookups: list[Callable[[], tuple[list[str], str]]]) -> None:
-    started, answered = threading.Event(), threading.Event()
+    started, answered, ended = threading.Event(), threading.Event(), threading.Event()
 
     def hang() -> tuple[list[str], str]:
         started.set()
         answered.wait(PATIENCE)
+        ended.set()
         return ["127.0.0.1"], ""
 
     lookups.append(hang)
     async with Client(f"tcp://{NAME}:1"):
         await asyncio.to_thread(started.wait, PATIENCE)
-    answered.set()  # only now: nobody has waited
+    assert not ended.is_set()
+    answered.set()
+    assert await asyncio.to_thread(ended.wait, PATIENCE)
 
 
 async def test_each_address_of_a_name_has_its_turn(lookups: list[Callable[[], tuple[list[str], str]]]) -> None:
@@ -90,6 +93,14 @@ async def test_each_address_of_a_name_has_its_turn(lookups: list[Callable[[], tu
         await client.ready(PATIENCE)
         assert await client.call("s.echo", 1) == 1
         assert client.statistics().sessions == 2
+
+
+async def test_an_address_that_nobody_can_connect_to_is_passed_over(
+    lookups: list[Callable[[], tuple[list[str], str]]],
+) -> None:
+    lookups.append(lambda: (["no, address", "127.0.0.1"], ""))
+    async with Server(echoing(), bind=LOOPBACK) as server, Client(named(server)) as client:
+        assert await client.call("s.echo", 1, timeout=PATIENCE) == 1
 
 
 async def test_a_server_is_found_where_its_name_has_moved_to(

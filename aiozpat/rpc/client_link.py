@@ -12,9 +12,11 @@ import os
 import time
 from collections.abc import Sequence
 from contextvars import copy_context
+from functools import partial
 
 from aiozpat.codec import Values
 from aiozpat.errors import (
+    InvalidEndpoint,
     ProtocolError,
     RpcError,
     StatusCode,
@@ -82,7 +84,6 @@ class ClientLink:
         "_stream_credit",
         "_ticker",
         "_token",
-        "_turn",
         "_variables",
         "endpoint",
         "outbox",
@@ -137,11 +138,10 @@ class ClientLink:
             on_event=self._on_event,
         )
         self._ticker: asyncio.TimerHandle | None = None
-        self._turn = turn
         self._named = is_named(endpoint)
         if self._named:
             self.reason = Unavailable(f"{endpoint} is being looked up")
-            look_up(endpoint, self._loop, self._on_found)
+            look_up(endpoint, self._loop, partial(self._on_found, turn))
             return
         try:
             self.socket.connect(endpoint)
@@ -346,16 +346,19 @@ class ClientLink:
 
     # The session's life
 
-    def _on_found(self, addresses: list[str], error: str) -> None:
+    def _on_found(self, turn: int, addresses: list[str], error: str) -> None:
         """The server's name was looked up."""
         if self.phase is Phase.ENDED:
             return
         if not addresses:
             self.end(Unavailable(f"can't look up {self.endpoint}: {error}"))
             return
-        address = addresses[self._turn % len(addresses)]
+        address = addresses[turn % len(addresses)]
         self.reason = Unavailable(f"not connected to {self.endpoint} yet, which is {address}")
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except InvalidEndpoint as refusal:  # the next session tries another one, if there is
+            self.end(Unavailable(f"can't connect to {self.endpoint}: {refusal}"))
 
     def _on_event(self, event: MonitorEvent) -> None:
         kind = event.kind
