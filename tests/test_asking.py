@@ -62,7 +62,7 @@ def test_another_libzmq_of_the_process_is_not_passed_over(monkeypatch: pytest.Mo
 def test_answers_are_those_of_pyzmq(way: str, pair: tuple[zmq.Socket[bytes], zmq.Socket[bytes]]) -> None:
     push, pull = pair
     get: Any = zmq.backend.Socket.get
-    ask_more, more = asking.asking(pull, zmq.RCVMORE)
+    ask_more, more = asking.asking(pull, zmq.RCVMORE, fails=False)
     ask_events, events = asking.asking(pull, zmq.EVENTS)
     assert ask_events() == 0
     assert events[0] == get(pull, zmq.EVENTS) == 0
@@ -73,7 +73,7 @@ def test_answers_are_those_of_pyzmq(way: str, pair: tuple[zmq.Socket[bytes], zmq
     seen = []
     for _ in range(3):
         pull.recv()
-        assert ask_more() == 0
+        ask_more()
         seen.append((more[0], get(pull, zmq.RCVMORE)))
     assert seen == [(1, 1), (1, 1), (0, 0)]
 

@@ -27,6 +27,11 @@ class Inbox(Generic[M]):
         limit: Messages held at most; past it the socket is read no more, so that ZeroMQ's own limits hold.
         pause: Called when the limit is reached.
         resume: Called when there is room again.
+
+    Attributes:
+        messages: What is here, the oldest first.
+        free: How many of them may be taken by `messages.popleft()` alone, each taken off this number: nobody waits or
+            has been woken, and nothing else is to be seen to. `take` does the rest.
     """
 
     def __init__(self, limit: int, pause: Callable[[], None], resume: Callable[[], None]) -> None:
@@ -34,21 +39,21 @@ class Inbox(Generic[M]):
         self._half = limit // 2
         self._pause = pause
         self._resume = resume
-        self._messages: deque[M] = deque()
+        self.messages: deque[M] = deque()
         self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # who gives up leaves at no cost
         self._paused = False
         self._woken = 0  # receivers that have been told, and have not run yet
         self._credit = 0  # messages that may be taken without a turn for the loop's other tasks
-        self._free = 0  # messages that `pop` may take: they are here, and nobody waits or has been woken
+        self.free = 0
         self._closed: str | None = None
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return len(self.messages)
 
     @property
     def room(self) -> int:
         """How many more messages it takes."""
-        return self._limit - len(self._messages)
+        return self._limit - len(self.messages)
 
     def put(self, message: M) -> None:
         """Add a message, and wake a receiver."""
@@ -56,21 +61,14 @@ class Inbox(Generic[M]):
 
     def extend(self, messages: Collection[M]) -> None:
         """Add messages, and wake a receiver for each, as far as there are receivers that wait."""
-        self._messages.extend(messages)
+        self.messages.extend(messages)
         for _ in messages:
             if not self._waiters:
                 break
             self._wake_one()
-        if len(self._messages) >= self._limit and not self._paused:
+        if len(self.messages) >= self._limit and not self._paused:
             self._paused = True
             self._pause()
-
-    def pop(self) -> M | None:
-        """The oldest message, if that needs no more than taking it; `None` where `take` must see to the rest."""
-        if self._free:
-            self._free -= 1
-            return self._messages.popleft()
-        return None
 
     def _wake_one(self) -> None:
         while self._waiters:
@@ -82,8 +80,8 @@ class Inbox(Generic[M]):
 
     def clear(self) -> None:
         """Forget what nobody has taken."""
-        self._free = 0
-        self._messages.clear()
+        self.free = 0
+        self.messages.clear()
 
     def close(self, reason: str) -> None:
         """Give out no message any more; receivers get `Closed`."""
@@ -100,14 +98,14 @@ class Inbox(Generic[M]):
             Closed: The inbox was closed.
         """
         await self._until_some(timeout)
-        return self._after_taking(self._messages.popleft())
+        return self._after_taking(self.messages.popleft())
 
     async def take_many(self, limit: int, timeout: float | None) -> list[M]:
         """Up to `limit` messages: at least one, waited for if need be, and what else is there."""
         if limit < 1:
             raise ValueError(f"limit is at least 1; got {limit}")
         await self._until_some(timeout)
-        messages = self._messages
+        messages = self.messages
         if len(messages) <= limit:
             taken = list(messages)
             messages.clear()
@@ -122,7 +120,7 @@ class Inbox(Generic[M]):
         else:
             self._credit = turn
             await asyncio.sleep(0)  # before anything is taken: cancelled here, nothing is lost
-        if self._messages:
+        if self.messages:
             return
         if timeout is None:
             await self._wait()
@@ -134,7 +132,7 @@ class Inbox(Generic[M]):
             raise TimedOut(f"no message within {timeout} s") from None
 
     async def _wait(self) -> None:
-        while not self._messages:
+        while not self.messages:
             if self._closed is not None:
                 raise Closed(self._closed)
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -151,9 +149,9 @@ class Inbox(Generic[M]):
                 raise
 
     def _after_taking(self, taken: R) -> R:
-        self._credit += self._free  # what was not made use of
-        self._free = 0
-        left = len(self._messages)
+        self._credit += self.free  # what was not made use of
+        self.free = 0
+        left = len(self.messages)
         if left and self._waiters:
             self._wake_one()
         if self._paused and left <= self._half:
@@ -161,6 +159,6 @@ class Inbox(Generic[M]):
             self._resume()
         if left and not (self._waiters or self._woken):
             # Down to half at most where it is paused: who takes that one comes by here.
-            self._free = min(self._credit, left - self._half - 1 if self._paused else left)
-            self._credit -= self._free
+            self.free = min(self._credit, left - self._half - 1 if self._paused else left)
+            self._credit -= self.free
         return taken

@@ -40,10 +40,10 @@ class Receiver(Endpoint, Generic[M]):
             TimedOut: None came in time.
             Closed: The endpoint is closed, or was while this waited.
         """
-        if get_ident() == self._thread:
-            message = self._inbox.pop()
-            if message is not None:
-                return message
+        inbox = self._inbox
+        if inbox.free and get_ident() == self._thread:  # here and below: a function for it would cost as much again
+            inbox.free -= 1
+            return inbox.messages.popleft()
         self._usable()
         return await self._inbox.take(timeout)
 
@@ -68,10 +68,10 @@ class Receiver(Endpoint, Generic[M]):
         return self
 
     async def __anext__(self) -> M:
-        if get_ident() == self._thread:
-            message = self._inbox.pop()
-            if message is not None:
-                return message
+        inbox = self._inbox
+        if inbox.free and get_ident() == self._thread:
+            inbox.free -= 1
+            return inbox.messages.popleft()
         try:
             self._usable()
             return await self._inbox.take(None)

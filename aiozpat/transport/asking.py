@@ -27,7 +27,7 @@ def _straight() -> Any:
         backend: Any = zmq.backend.Socket
         if backend is not _zmq.Socket:  # PYZMQ_BACKEND names another one
             return None
-        getsockopt = ctypes.PyDLL(_zmq.__file__).zmq_getsockopt  # it never blocks, so the GIL is kept
+        getsockopt = ctypes.PyDLL(_zmq.__file__)["zmq_getsockopt"]  # it never blocks, so the GIL is kept
         everywhere = ctypes.PyDLL(None)
     except (ImportError, OSError, AttributeError, TypeError):
         return None
@@ -40,17 +40,26 @@ def _address(function: Any) -> int | None:
     return ctypes.cast(function, ctypes.c_void_p).value
 
 
+def _without_result(function: Any) -> Any:
+    """A C function again, but giving None: a result to be converted costs a tenth of the call."""
+    if function is None:
+        return None
+    silent = type(function)(_address(function))
+    silent.restype = None
+    return silent
+
+
 _getsockopt = _straight()
+_getsockopt_silently = _without_result(_getsockopt)
 
 
-def asking(socket: zmq.Socket[Any], option: int) -> tuple[Callable[[], int], array[int]]:
+def asking(socket: zmq.Socket[Any], option: int, *, fails: bool = True) -> tuple[Callable[[], int | None], array[int]]:
     """How to ask for an option that is a C int: a function that does it, and the place where it leaves the answer.
-
-    The function gives 0 where all is well.
 
     Args:
         socket: Open whenever the function is called; one that is closed is no longer there to be asked.
         option: Its number, or better the member of `zmq.SocketOption`.
+        fails: Whether asking can fail: then the function gives 0 where all is well. Without, it may give None.
     """
     answer = array("i", [0])
     if _getsockopt is None:
@@ -58,7 +67,8 @@ def asking(socket: zmq.Socket[Any], option: int) -> tuple[Callable[[], int], arr
     there, size = ctypes.c_int.from_buffer(answer), ctypes.c_size_t(answer.itemsize)
     # Ready-made arguments, so that nothing is converted at the call.
     handle, number = ctypes.c_void_p.from_param(socket.underlying), ctypes.c_int.from_param(int(option))
-    return partial(_getsockopt, handle, number, ctypes.byref(there), ctypes.byref(size)), answer
+    function = _getsockopt if fails else _getsockopt_silently
+    return partial(function, handle, number, ctypes.byref(there), ctypes.byref(size)), answer
 
 
 def _ask_pyzmq(get: Callable[[int], int], option: int, answer: array[int]) -> int:

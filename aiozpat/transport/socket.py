@@ -162,7 +162,7 @@ class Socket:
         # Bound once: attribute look-ups and zmq.asyncio's overrides would cost half of a small send or receive.
         self._send: Any = _Backend.send.__get__(self._socket)
         self._recv: Any = _Backend.recv.__get__(self._socket)
-        self._ask_more, self._more = asking(self._socket, zmq.RCVMORE)
+        self._ask_more, self._more = asking(self._socket, zmq.RCVMORE, fails=False)
         self._ask_events, self._happens = asking(self._socket, _EVENTS)
         self._fd: int = _Backend.get(self._socket, zmq.FD)
         self._add_reader()
