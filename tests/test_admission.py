@@ -1,4 +1,4 @@
-"""A gate: so many run, so many wait in order, and past both there is a refusal at once."""
+"""So many run, so many wait in order, and past both there is a refusal at once: of one method, and in all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiozpat.protocol.admission import Decision, Gate
+from aiozpat.protocol.admission import Admission, Decision, Gate
 
 
 class Job:
@@ -67,6 +67,16 @@ def test_a_place_in_the_queue_is_free_after_a_withdrawal() -> None:
     assert gate.leave() is late
 
 
+def test_who_was_let_in_regardless_delays_those_that_wait() -> None:
+    gate: Gate[Job] = Gate(max_concurrency=1, max_queued=1)
+    waiting = Job()
+    gate.enter(Job())
+    gate.enter(waiting)
+    gate.running += 1  # a call of a reserved name
+    assert gate.leave() is None
+    assert gate.leave() is waiting
+
+
 def test_who_runs_or_was_never_there_can_not_withdraw() -> None:
     gate: Gate[Job] = Gate(max_concurrency=1, max_queued=1)
     running = Job()
@@ -105,3 +115,99 @@ def test_a_gate_keeps_its_limits_and_its_order(max_concurrency: int, max_queued:
         elif waiting and what != "leave":
             assert gate.withdraw(waiting.popleft() if what == "withdraw first" else waiting.pop())
         assert (gate.running, gate.queued) == (running, len(waiting))
+
+
+def test_a_place_of_ones_own_is_not_kept_by_who_is_refused() -> None:
+    admission: Admission[Job] = Admission(max_concurrency=1, max_queued=0)
+    own: Gate[Job] = Gate(max_concurrency=1, max_queued=0)
+    assert admission.enter(Job(), None) is Decision.RUN
+    assert admission.enter(Job(), own) is Decision.REFUSE
+    assert own.running == 0
+
+
+def test_who_waits_for_a_place_of_its_own_may_be_refused_one_of_all() -> None:
+    admission: Admission[Job] = Admission(max_concurrency=1, max_queued=1)
+    own: Gate[Job] = Gate(max_concurrency=1, max_queued=2)
+    first, others = Job(), [Job(), Job()]
+    assert admission.enter(first, own) is Decision.RUN
+    for job in others:
+        assert admission.enter(job, own) is Decision.WAIT
+    for _ in range(2):
+        admission.gate.running += 1  # calls of reserved names
+    assert admission.enter(waiting := Job(), None) is Decision.WAIT
+    assert [(job is other, decision) for (job, decision), other in zip(admission.leave(own), others, strict=True)] == [
+        (True, Decision.REFUSE),
+        (True, Decision.REFUSE),
+    ]
+    assert own.running == own.queued == 0
+    assert admission.withdraw(waiting, None) == []
+
+
+class _Model:
+    """Who is where, by definition: in the queue of its own limit, in that of all, or running."""
+
+    def __init__(self, admission: Admission[Job], own: Gate[Job]) -> None:
+        self.admission = admission
+        self.own = own
+        self.running: list[tuple[Job, Gate[Job] | None]] = []
+        self.waiting: list[tuple[Job, Gate[Job] | None]] = []
+        self.refused = 0
+
+    def enter(self, own: Gate[Job] | None) -> None:
+        job = Job()
+        decision = self.admission.enter(job, own)
+        if decision is Decision.REFUSE:
+            self.refused += 1
+        else:
+            (self.running if decision is Decision.RUN else self.waiting).append((job, own))
+
+    def take(self, told: list[tuple[Job, Decision]]) -> None:
+        for job, decision in told:
+            place = next(place for place, (other, _) in enumerate(self.waiting) if other is job)
+            entry = self.waiting.pop(place)
+            assert decision is not Decision.WAIT
+            if decision is Decision.RUN:
+                self.running.append(entry)
+
+    def leave(self, place: int) -> None:
+        _, own = self.running.pop(place % len(self.running))
+        self.take(self.admission.leave(own))
+
+    def withdraw(self, place: int) -> None:
+        job, own = self.waiting.pop(place % len(self.waiting))
+        told = self.admission.withdraw(job, own)
+        assert told is not None
+        self.take(told)
+
+    def check(self) -> None:
+        gate, own = self.admission.gate, self.own
+        assert gate.running == len(self.running) <= gate.max_concurrency
+        assert gate.queued + own.queued == len(self.waiting)
+        with_own = sum(limit is not None for _, limit in [*self.running, *self.waiting])
+        assert own.running == with_own - own.queued <= own.max_concurrency
+        # Nobody waits for nothing.
+        assert not gate.queued or gate.running == gate.max_concurrency
+        assert not own.queued or own.running == own.max_concurrency
+
+
+@given(
+    limits=st.tuples(st.integers(1, 4), st.integers(0, 3), st.integers(1, 4), st.integers(0, 3)),
+    script=st.lists(st.tuples(st.sampled_from(("own", "other", "leave", "withdraw")), st.integers(0, 9)), max_size=80),
+)
+def test_both_limits_hold_and_no_place_is_lost(
+    limits: tuple[int, int, int, int], script: list[tuple[str, int]]
+) -> None:
+    model = _Model(Admission(limits[0], limits[1]), Gate(limits[2], limits[3]))
+    for what, place in script:
+        if what in ("own", "other"):
+            model.enter(model.own if what == "own" else None)
+        elif what == "leave" and model.running:
+            model.leave(place)
+        elif what == "withdraw" and model.waiting:
+            model.withdraw(place)
+        model.check()
+    while model.running:
+        model.leave(0)
+        model.check()
+    assert not model.waiting
+    assert model.admission.withdraw(Job(), model.own) is None

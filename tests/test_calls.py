@@ -428,7 +428,7 @@ async def test_a_reply_that_has_arrived_unread_is_in_time(calc: Calc) -> None:
         connection = _only_connection(client)
         for waiting in connection.calls.values():
             waiting.deadline = 0.0
-        connection._scan()
+        connection._on_due()
         assert await call == 1
 
 

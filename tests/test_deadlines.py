@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import time
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiozpat.protocol.calls import next_scan, scan
+from aiozpat.rpc.deadlines import Deadlines
+from tests.support import PATIENCE
 
 
 @dataclass
@@ -80,3 +85,76 @@ def test_ten_thousand_different_deadlines_in_a_second_take_few_scans() -> None:
     scans, latest = run([Call(number / 10_000) for number in range(10_000)])
     assert scans < 150
     assert latest < 0.03
+
+
+class Timed:
+    """Calls under one timer, as those of a connection or a server."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.expired: list[Call] = []
+        self.looks = 0
+        self.looked = asyncio.Event()
+        self.deadlines = Deadlines(asyncio.get_running_loop(), copy_context(), lambda: len(self.calls), self._look)
+
+    def add(self, deadline: float, now: float) -> bool:
+        """Add a call; whether the timer was armed for it."""
+        self.calls.append(Call(deadline))
+        if not deadline < self.deadlines.nearest:
+            return False
+        self.deadlines.arm(deadline, now)
+        return True
+
+    def _look(self) -> None:
+        self.looks += 1
+        expired = self.deadlines.take_expired(self.calls, time.monotonic())
+        self.calls = [call for call in self.calls if call not in expired]
+        self.expired += expired
+        self.looked.set()
+
+
+async def test_one_timer_finds_each_call_when_its_time_is_over() -> None:
+    timed, now = Timed(), time.monotonic()
+    assert timed.add(now + 0.02, now)
+    assert not timed.add(now + 0.04, now)
+    assert timed.add(now + 0.01, now)
+    async with asyncio.timeout(PATIENCE):
+        while timed.calls:
+            await timed.looked.wait()
+            timed.looked.clear()
+    assert [call.deadline for call in timed.expired] == [now + 0.01, now + 0.02, now + 0.04]
+    assert timed.looks <= 6  # uvloop rounds to milliseconds: it may look a moment too early, and then once more
+    assert timed.deadlines.nearest == math.inf
+
+
+async def test_a_flood_of_passed_deadlines_does_not_put_off_the_look() -> None:
+    timed, now = Timed(), time.monotonic()
+    assert [timed.add(now - number, now) for number in range(100)] == [True, *[False] * 99]
+    await asyncio.wait_for(timed.looked.wait(), PATIENCE)
+    assert len(timed.expired) == 100
+
+
+_VARIABLE: ContextVar[str] = ContextVar("_VARIABLE")
+
+
+async def test_the_timer_runs_in_its_own_context_and_not_in_that_of_whoever_armed_it() -> None:
+    seen = []
+    looked = asyncio.Event()
+
+    def look() -> None:
+        seen.append(_VARIABLE.get("none"))
+        looked.set()
+
+    deadlines = Deadlines(asyncio.get_running_loop(), copy_context(), lambda: 0, look)
+    _VARIABLE.set("of a call")
+    deadlines.arm(time.monotonic(), time.monotonic())
+    await asyncio.wait_for(looked.wait(), PATIENCE)
+    assert seen == ["none"]
+
+
+async def test_a_timer_that_was_stopped_looks_no_more() -> None:
+    timed, now = Timed(), time.monotonic()
+    timed.add(now, now)
+    timed.deadlines.stop()
+    await asyncio.sleep(0.02)
+    assert timed.looks == 0

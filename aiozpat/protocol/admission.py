@@ -1,4 +1,4 @@
-"""How many calls run and how many wait; past both, an immediate refusal."""
+"""How many calls run and how many wait, of one method and in all; past both, an immediate refusal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Gate(Generic[J]):
         max_queued: How many may wait, in order.
 
     Attributes:
-        running: How many run.
+        running: How many run; more than may where some were let in regardless.
         queue: Who waits, oldest first.
     """
 
@@ -54,7 +54,7 @@ class Gate(Generic[J]):
 
     def leave(self) -> J | None:
         """Give a place back; the job that gets it, if one waits."""
-        if self.queue:
+        if self.queue and self.running <= self.max_concurrency:
             return self.queue.popitem(last=False)[1]
         self.running -= 1
         return None
@@ -62,3 +62,54 @@ class Gate(Generic[J]):
     def withdraw(self, job: J) -> bool:
         """Take a waiting job out of the queue; False if it does not wait."""
         return self.queue.pop(id(job), None) is not None
+
+
+class Admission(Generic[J]):
+    """A limit for all jobs, behind limits of their own that some have: those need a place of both.
+
+    Who has a place of its own and none of all holds that one while it waits for the other.
+
+    Args:
+        max_concurrency: How many of all may run.
+        max_queued: How many may wait for that, in order.
+
+    Attributes:
+        gate: The limit for all.
+    """
+
+    __slots__ = ("gate",)
+
+    def __init__(self, max_concurrency: int, max_queued: int) -> None:
+        self.gate: Gate[J] = Gate(max_concurrency, max_queued)
+
+    def enter(self, job: J, own: Gate[J] | None) -> Decision:
+        """Ask for a job's places; one told to wait comes out of a later `leave` or `withdraw`."""
+        decision = Decision.RUN if own is None else own.enter(job)
+        if decision is Decision.RUN:
+            decision = self.gate.enter(job)
+            if decision is Decision.REFUSE and own is not None:
+                own.leave()  # to nobody: it had a place free, so none waits for one
+        return decision
+
+    def leave(self, own: Gate[J] | None) -> list[tuple[J, Decision]]:
+        """Give a job's places back; what becomes of those that waited for one: they run, or are refused."""
+        successor = self.gate.leave()
+        first = [] if successor is None else [(successor, Decision.RUN)]
+        return first + self._pass_on(own)
+
+    def withdraw(self, job: J, own: Gate[J] | None) -> list[tuple[J, Decision]] | None:
+        """Take a waiting job out of its queue, and tell as `leave` does; None if it does not wait."""
+        if self.gate.withdraw(job):
+            return self._pass_on(own)
+        return [] if own is not None and own.withdraw(job) else None
+
+    def _pass_on(self, own: Gate[J] | None) -> list[tuple[J, Decision]]:
+        """A place of a job's own limit is free: who gets that still needs one of all."""
+        told: list[tuple[J, Decision]] = []
+        while own is not None and (job := own.leave()) is not None:
+            decision = self.gate.enter(job)
+            if decision is not Decision.WAIT:
+                told.append((job, decision))
+            if decision is not Decision.REFUSE:
+                break
+        return told

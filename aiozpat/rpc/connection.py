@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -29,7 +28,6 @@ from aiozpat.errors import (
     text_of,
 )
 from aiozpat.observability.notices import Notices
-from aiozpat.protocol.calls import next_scan, scan
 from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.records import (
     CANCEL,
@@ -46,6 +44,7 @@ from aiozpat.protocol.records import (
     encode,
 )
 from aiozpat.rpc.client_link import ClientLink
+from aiozpat.rpc.deadlines import Deadlines
 from aiozpat.rpc.flows import DecodesItems, Inbound, Outbound
 from aiozpat.rpc.pending import A, Decodes, NeverRan, Pending, Phase, StreamCall
 from aiozpat.rpc.requests import encoded
@@ -80,11 +79,10 @@ class Connection(ClientLink):
     __slots__ = (
         "_backlog_bytes",
         "_call_soon",
+        "_deadlines",
         "_last_id",
-        "_next_scan",
         "_roomy",
         "_tell_phase",
-        "_timer",
         "announced",
         "calls",
         "create_future",
@@ -114,8 +112,7 @@ class Connection(ClientLink):
         self._roomy = min(backlog_bytes, RECORD_BYTES)  # as long as no more waits, there is room for sure
         self._tell_phase = on_phase
         self._last_id = 0
-        self._next_scan = math.inf
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadlines = Deadlines(self._loop, self._variables, self.calls.__len__, self._on_due)
 
     # Calls
 
@@ -146,8 +143,8 @@ class Connection(ClientLink):
         if nbytes > self._roomy:
             self._check_room(method, len(record))
         call = calls[key] = Pending(key, future, deadline, decoder, method)
-        if deadline < self._next_scan:
-            self._arm(deadline)
+        if deadline < self._deadlines.nearest:
+            self._deadlines.arm(deadline, _monotonic())
         first = in_flight == 1 and self.pace.first_leaves
         if first and self._send_alone(record, buffers):
             return call
@@ -201,8 +198,8 @@ class Connection(ClientLink):
         )
         call.outbound = Outbound(self, SendFlow(key, self._stream_credit), method)
         call.future.add_done_callback(partial(_close, call))
-        if deadline < self._next_scan:
-            self._arm(deadline)
+        if deadline < self._deadlines.nearest:
+            self._deadlines.arm(deadline, _monotonic())
         self._later()
         return call
 
@@ -280,21 +277,10 @@ class Connection(ClientLink):
 
     # Deadlines
 
-    def _arm(self, deadline: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._next_scan = deadline
-        delay = next_scan(deadline, _monotonic(), len(self.calls))
-        self._timer = self._loop.call_later(delay, self._scan, context=self._variables)
-
-    def _scan(self) -> None:
-        self._timer = None
+    def _on_due(self) -> None:
         # A reply that has arrived while our own loop stood still is a reply in time.
         self.socket.drain()
-        expired, nearest = scan(self.calls.values(), _monotonic())
-        self._next_scan = math.inf
-        if nearest < math.inf:
-            self._arm(nearest)
+        expired = self._deadlines.take_expired(self.calls.values(), _monotonic())
         for call in expired:
             del self.calls[call.id]
             self._withdraw(call.id)
@@ -434,8 +420,7 @@ class Connection(ClientLink):
 
     def _on_end(self, reason: RpcError) -> None:
         """What is in flight is lost, whatever the session ended for; what never left may go elsewhere."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._deadlines.stop()
         self._lose_notifications(reason)
         never_left, lost = self.outbox.entries, 0
         for key, call in self.calls.items():

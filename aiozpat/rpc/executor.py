@@ -23,8 +23,7 @@ from aiozpat.errors import (
     Unimplemented,
 )
 from aiozpat.observability.notices import Notices
-from aiozpat.protocol.admission import Decision, Gate
-from aiozpat.protocol.calls import next_scan, scan
+from aiozpat.protocol.admission import Admission, Decision
 from aiozpat.protocol.records import (
     BUFFER_THRESHOLD,
     END,
@@ -44,6 +43,7 @@ from aiozpat.protocol.records import (
 from aiozpat.rpc.answers import Answers, SendAlone
 from aiozpat.rpc.callables import Callables
 from aiozpat.rpc.current import Job, set_current_job
+from aiozpat.rpc.deadlines import Deadlines
 from aiozpat.rpc.failures import unimplemented
 from aiozpat.rpc.interceptors import ServerInterceptor
 from aiozpat.rpc.limits import Limits
@@ -102,7 +102,8 @@ class Executor:
             post, send_alone, notices, backlog_bytes=limits.backlog_bytes, send_tracebacks=send_tracebacks
         )
         self._callables = Callables(limits.max_threads, interceptors)
-        self.gate: Gate[Job] = Gate(limits.max_concurrency, limits.max_queued)
+        self._admission: Admission[Job] = Admission(limits.max_concurrency, limits.max_queued)
+        self.gate = self._admission.gate
         self.routes: dict[str, Route] = {}
         for service in services:
             for method in service.methods:
@@ -116,8 +117,9 @@ class Executor:
         self._orphans: dict[int, Job] = {}  # running, of sessions that have ended
         self._watched = False  # whether a call's end concerns others than itself
         self._idle: asyncio.Future[None] | None = None
-        self._next_scan = math.inf
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadlines = Deadlines(
+            self._loop, self._context, lambda: self.gate.running + self.gate.queued, self._on_due
+        )
 
     # Admission
 
@@ -172,8 +174,8 @@ class Executor:
             else:
                 calls[key] = job
                 job.task = Task(run(job), loop=loop, name=route.name)
-                if job.deadline < self._next_scan:
-                    self._arm(job.deadline, now)
+                if job.deadline < self._deadlines.nearest:
+                    self._deadlines.arm(job.deadline, now)
 
     def _receive_slowly(
         self, session: Session, records: list[Record], buffers: Sequence[memoryview], now: float
@@ -271,12 +273,7 @@ class Executor:
             self.gate.running += 1
             self._start(job)
             return
-        gate = job.route.gate
-        decision = Decision.RUN if gate is None else gate.enter(job)
-        if decision is Decision.RUN:
-            decision = self.gate.enter(job)
-            if decision is Decision.REFUSE and gate is not None:
-                self._leave_route(job.route)
+        decision = self._admission.enter(job, job.route.gate)
         if decision is Decision.RUN:
             self._start(job)
         elif decision is Decision.WAIT:
@@ -297,8 +294,8 @@ class Executor:
                 self.cancel(job)
             return
         job.session.calls[job.key] = job
-        if job.deadline < self._next_scan:
-            self._arm(job.deadline, _monotonic())
+        if job.deadline < self._deadlines.nearest:
+            self._deadlines.arm(job.deadline, _monotonic())
 
     # Running
 
@@ -421,52 +418,25 @@ class Executor:
         """A call has ended: out of the tables, its places to the next ones."""
         job.task = None
         self._forget(job)
-        gate = self.gate
-        if gate.queued and gate.running <= gate.max_concurrency:  # calls of reserved names are beyond it
-            self._start_later(gate.leave())
-        else:
-            gate.running -= 1
-        if job.route.gate is not None:
-            self._leave_route(job.route)
-        if self._idle is not None and not gate.running and not self._idle.done():
+        self._succeed(self._admission.leave(job.route.gate))
+        if self._idle is not None and not self.gate.running and not self._idle.done():
             self._idle.set_result(None)
 
-    def _leave_route(self, route: Route) -> None:
-        """Give back a place of a method's own limit; who gets it still needs one of the server's."""
-        gate = route.gate
-        while gate is not None and (job := gate.leave()) is not None:
-            decision = self.gate.enter(job)
+    def _succeed(self, successors: list[tuple[Job, Decision]]) -> None:
+        """Start those that have got the places which others gave back, and tell those that get none."""
+        for job, decision in successors:
             if decision is Decision.RUN:
-                self._start_later(job)
-            elif decision is Decision.REFUSE:
+                # Not from inside the task that ends: an eager one would start in its context.
+                self._loop.call_soon(self._start, job, context=self._context)
+            else:
                 self._forget(job)
                 self._refuse_full(job)
-                continue
-            return
-
-    def _start_later(self, job: Job | None) -> None:
-        # Not from inside the task that ends: an eager one would start in its context.
-        if job is not None:
-            self._loop.call_soon(self._start, job, context=self._context)
 
     # Deadlines and cancellation
 
-    def _arm(self, deadline: float, now: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        count = self.gate.running + self.gate.queued
-        # A deadline that has passed can't be undercut: a flood of them must not put off the scan again and again.
-        self._next_scan = deadline if deadline > now else -math.inf
-        self._timer = self._loop.call_later(next_scan(deadline, now, count), self._scan, context=self._context)
-
-    def _scan(self) -> None:
-        self._timer = None
-        now = _monotonic()
+    def _on_due(self) -> None:
         jobs = chain(self._orphans.values(), *(session.calls.values() for session in self._sessions()))
-        expired, nearest = scan((job for job in jobs if not job.answered), now)
-        self._next_scan = math.inf
-        if nearest < math.inf:
-            self._arm(nearest, now)
+        expired = self._deadlines.take_expired((job for job in jobs if not job.answered), _monotonic())
         for job in expired:
             error = DeadlineExceeded(f"{job.route.name} did not end within the caller's deadline")
             self._answers.error(job.session, job.key, error)
@@ -485,10 +455,10 @@ class Executor:
             job.task.cancel()
 
     def _withdraw(self, job: Job) -> None:
-        if self.gate.withdraw(job):
-            self._leave_route(job.route)
-        elif job.route.gate is None or not job.route.gate.withdraw(job):
+        successors = self._admission.withdraw(job, job.route.gate)
+        if successors is None:
             return  # it has its places already; its first step will see that nobody waits
+        self._succeed(successors)
         self._forget(job)
 
     def _forget(self, job: Job) -> None:
@@ -509,8 +479,8 @@ class Executor:
         """Keep a call whose session has ended until it ends itself."""
         self._orphans[id(job)] = job
         self._watched = True
-        if job.deadline < self._next_scan:
-            self._arm(job.deadline, _monotonic())
+        if job.deadline < self._deadlines.nearest:
+            self._deadlines.arm(job.deadline, _monotonic())
 
     # The end
 
@@ -530,8 +500,7 @@ class Executor:
 
     def close(self) -> None:
         """Look for deadlines no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._deadlines.stop()
 
     async def stop(self, timeout: float) -> int:
         """Cancel what still runs, threads' calls too, and wait; the number that did not end within `timeout`."""
