@@ -1,12 +1,24 @@
-"""What the other side takes of a value that brings buffers: it would end the session over more."""
+"""Buffers that a message brings, and what the other side takes of a value that does: over more it ends the session."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from aiozpat.codec import MIXED_LIMIT
-from aiozpat.errors import ResourceExhausted
+from aiozpat.errors import ProtocolError, ResourceExhausted
 from aiozpat.protocol.records import BUFFER_LIMIT, Buffer
+from aiozpat.transport import Frame
+
+
+def views(frames: Sequence[Frame]) -> list[memoryview]:
+    """What to look into a message's frames with: nobody may change them, as the memory is libzmq's.
+
+    Raises:
+        ProtocolError: There are more than a message may bring.
+    """
+    if len(frames) > BUFFER_LIMIT:
+        raise ProtocolError(f"a message of more than {BUFFER_LIMIT} buffers")
+    return [memoryview(frame).toreadonly() for frame in frames]
 
 
 def check_buffers(what: str, nbytes: int, buffers: Sequence[Buffer], most: int) -> None:

@@ -35,7 +35,7 @@ from aiozpat.rpc.pool import Pool
 from aiozpat.rpc.retry import Attempts, Budget, Retry
 from aiozpat.rpc.settings import LinkSettings, process_name
 from aiozpat.rpc.states import ClientState, StateChanges
-from aiozpat.rpc.streams import Conversation, Opened, Stream, source_of
+from aiozpat.rpc.streams import Conversation, Stream, StreamRequest, source_of
 from aiozpat.rpc.stub import make_stub, stub_options
 from aiozpat.transport import (
     Context,
@@ -379,7 +379,7 @@ class Client:
             if isinstance(error, InvalidArgument) and source_of(values)[1] is not None:
                 # It could not be encoded: found out here, it costs other calls nothing. It counts as a stream.
                 self._calls -= 1
-                opened = self._opened(
+                request = self._stream_request(
                     method,
                     values,
                     timeout=deadline - _monotonic(),
@@ -390,8 +390,8 @@ class Client:
                     metadata=metadata,
                     wait_for_ready=wait_for_ready,
                 )
-                opened = dataclasses.replace(opened, interceptors=())  # they run around this already
-                async with Conversation[Any, Any](self._pool, opened) as conversation:
+                request = dataclasses.replace(request, interceptors=())  # they run around this already
+                async with Conversation[Any, Any](self._pool, request) as conversation:
                     return await conversation.result()
             raise
         except RuntimeError:
@@ -457,7 +457,7 @@ class Client:
             UsageError: Outside the block, params by position and by name, several async iterators, or an `item_type`
                 that can't be decoded.
         """
-        opened = self._opened(
+        request = self._stream_request(
             method,
             args if params is None else by_name(args, params),
             timeout=timeout,
@@ -468,7 +468,7 @@ class Client:
             metadata=metadata,
             wait_for_ready=wait_for_ready,
         )
-        return Stream(self._pool, opened)
+        return Stream(self._pool, request)
 
     @overload
     def open(
@@ -523,7 +523,7 @@ class Client:
             ValueError, TypeError: As for `stream`.
             UsageError: As for `stream`, or there is an async iterator among the params: `send` gives the items.
         """
-        opened = self._opened(
+        request = self._stream_request(
             method,
             args if params is None else by_name(args, params),
             timeout=timeout,
@@ -534,11 +534,11 @@ class Client:
             metadata=metadata,
             wait_for_ready=wait_for_ready,
         )
-        if opened.source is not None:
+        if request.source is not None:
             raise UsageError(f"open({method!r}) sends items by send(); give an async iterator to stream() or call()")
-        return Conversation(self._pool, dataclasses.replace(opened, sends=True))
+        return Conversation(self._pool, dataclasses.replace(request, sends=True))
 
-    def _opened(
+    def _stream_request(
         self,
         method: str,
         values: Any,
@@ -550,11 +550,11 @@ class Client:
         result_type: Any,
         metadata: Mapping[str, str] | None,
         wait_for_ready: bool | None,
-    ) -> Opened:
+    ) -> StreamRequest:
         """What a stream is opened with."""
         self._check_usable()
         rest, source = source_of(values)
-        return Opened(
+        return StreamRequest(
             method=method,
             params=rest,
             source=source,

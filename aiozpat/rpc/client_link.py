@@ -48,6 +48,7 @@ from aiozpat.protocol.records import (
     split,
     split_timeless,
 )
+from aiozpat.rpc.buffers import views
 from aiozpat.rpc.pending import FAILURES, Phase, failure
 from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, stream_window_of, window_of
 from aiozpat.rpc.turns import Turns
@@ -272,10 +273,7 @@ class ClientLink:
 
         Frames that no record announces are read as the next message: nearly always that is none, and ends the session.
         """
-        frames = self.socket.receive_rest()
-        if len(frames) > BUFFER_LIMIT:
-            raise ProtocolError(f"a message of more than {BUFFER_LIMIT} buffers")
-        buffers = [memoryview(frame).toreadonly() for frame in frames]
+        buffers = views(self.socket.receive_rest())
         self.outbox.received += sum(map(len, buffers))
         return buffers
 

@@ -39,6 +39,7 @@ from aiozpat.protocol.records import (
     split,
     split_timeless,
 )
+from aiozpat.rpc.buffers import views
 from aiozpat.rpc.executor import FLUSH_AT, Executor
 from aiozpat.rpc.limits import Limits
 from aiozpat.rpc.session import Session
@@ -128,9 +129,7 @@ class Listener:
         buffers: Sequence[memoryview] = ()
         outbox = session.outbox
         if frames:
-            if len(frames) > BUFFER_LIMIT:
-                raise ProtocolError(f"a message of more than {BUFFER_LIMIT} buffers")
-            buffers = [memoryview(frame).toreadonly() for frame in frames]
+            buffers = views(frames)
             nbytes += sum(map(len, buffers))
         outbox.received = received = outbox.received + nbytes
         if received >= outbox.ack_at:

@@ -32,7 +32,7 @@ _monotonic = time.monotonic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class StreamRequest:
     """What a stream is opened with.
 
     Attributes:
@@ -87,9 +87,9 @@ class Stream(Generic[T]):
     _pending: StreamCall | None = None  # of the class too: __del__ runs even if __init__ raised
     _left = False
 
-    def __init__(self, client: Opener, opened: Opened) -> None:
+    def __init__(self, client: Opener, request: StreamRequest) -> None:
         self._client = client
-        self._opened = opened
+        self._request = request
         self._connection: Connection | None = None
         self._pump: asyncio.Task[None] | None = None
         self._around: asyncio.Future[Any] | None = None
@@ -98,7 +98,7 @@ class Stream(Generic[T]):
 
     def __repr__(self) -> str:
         state = "left" if self._left else "open" if self._pending is not None else "new"
-        return f"<aiozpat.{type(self).__name__} of {self._opened.method}, {state}>"
+        return f"<aiozpat.{type(self).__name__} of {self._request.method}, {state}>"
 
     def __del__(self) -> None:
         pending = self._pending
@@ -124,15 +124,15 @@ class Stream(Generic[T]):
         if self.opened:
             raise UsageError(f"{self!r} was entered before; make a new one")
         now = _monotonic()
-        self._deadline = now + self._opened.timeout
+        self._deadline = now + self._request.timeout
         job = current_job()
         if job is not None:
             self._deadline = min(self._deadline, job.deadline)
-        if self._opened.interceptors:
+        if self._request.interceptors:
             connection, pending = await self._open_around()
         else:
             connection, pending = await self._open()
-        source = self._opened.source
+        source = self._request.source
         if source is not None:
             self._pump = asyncio.create_task(_send_all(source, connection, pending))
         return self
@@ -144,7 +144,7 @@ class Stream(Generic[T]):
         connection, pending = self._connection, self._pending
         if connection is None or pending is None:
             return
-        connection.fail(pending, Closed(f"the block of this stream of {self._opened.method} was left"))
+        connection.fail(pending, Closed(f"the block of this stream of {self._request.method} was left"))
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait({self._pump})
@@ -152,82 +152,84 @@ class Stream(Generic[T]):
             pending.future.add_done_callback(partial(_pass_on, self._over, True))  # even if it never ran
             await asyncio.wait({self._around})
             if not self._around.cancelled() and (failure := self._around.exception()) is not None:
-                _log.debug("an interceptor of %s ended with %r", self._opened.method, failure)
+                _log.debug("an interceptor of %s ended with %r", self._request.method, failure)
 
     async def _open_around(self) -> tuple[Connection, StreamCall]:
         """Send the call through the interceptors, which then last as long as the call; in a task of their own."""
-        opened = self._opened
-        seen = ClientCall(opened.method, opened.params, opened.metadata, streams=True)
+        request = self._request
+        seen = ClientCall(request.method, request.params, request.metadata, streams=True)
         sent: asyncio.Future[tuple[Connection, StreamCall]] = asyncio.get_running_loop().create_future()
         self._over = over = asyncio.get_running_loop().create_future()
         holder = [self]  # emptied: who drops a stream ends it, so its interceptors' task must not refer to it
 
         async def last() -> None:
             if not holder:
-                raise UsageError(f"an interceptor of {opened.method} has awaited proceed() twice; a stream opens once")
+                raise UsageError(f"an interceptor of {request.method} has awaited proceed() twice; a stream opens once")
             stream = holder.pop()
-            stream._opened = dataclasses.replace(stream._opened, metadata=seen.metadata or None)
+            stream._request = dataclasses.replace(stream._request, metadata=seen.metadata or None)
             connection, pending = await stream._open()
             del stream
             sent.set_result((connection, pending))
             try:
                 await asyncio.shield(over)
             except Closed:
-                _log.debug("%s: its block was left, which is no failure", opened.method)
+                _log.debug("%s: its block was left, which is no failure", request.method)
 
-        self._around = asyncio.ensure_future(chain(opened.interceptors, seen, last)())
+        self._around = asyncio.ensure_future(chain(request.interceptors, seen, last)())
         self._around.add_done_callback(_look_at)
         either: set[asyncio.Future[Any]] = {sent, self._around}
-        left = min(self._deadline - _monotonic(), opened.idle, LONGEST)
+        left = min(self._deadline - _monotonic(), request.idle, LONGEST)
         try:
             done, _ = await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if not done and not holder:  # it waits for a connection, which has its own time
-                left = min(opened.idle, LONGEST)
+                left = min(request.idle, LONGEST)
                 done, _ = await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if not done:
-                raise DeadlineExceeded(f"{opened.method}: an interceptor took all the time there was to open it")
+                raise DeadlineExceeded(f"{request.method}: an interceptor took all the time there was to open it")
             if not sent.done():
                 await self._around
-                raise UsageError(f"an interceptor of {opened.method} did not await proceed(), or kept what that raised")
+                raise UsageError(
+                    f"an interceptor of {request.method} did not await proceed(), or kept what that raised"
+                )
         except BaseException:
             holder.clear()  # an interceptor that is cancelled, and proceeds all the same, opens nothing
             self._around.cancel()
             if self._connection is not None and self._pending is not None:  # in this very moment
                 self._left = True
-                self._connection.fail(self._pending, Closed(f"this stream of {opened.method} was cancelled"))
+                self._connection.fail(self._pending, Closed(f"this stream of {request.method} was cancelled"))
             raise
         return sent.result()
 
     async def _open(self, by: float = math.inf) -> tuple[Connection, StreamCall]:
         """Send the call, by that time at the latest."""
-        opened = self._opened
+        request = self._request
         opening = Opening(
-            opened.window, opened.sends, 0 if opened.idle == math.inf else max(1, round(opened.idle * 1000))
+            request.window, request.sends, 0 if request.idle == math.inf else max(1, round(request.idle * 1000))
         )
         try:
-            until = min(self._deadline, _monotonic() + opened.idle, by)
-            self._connection = connection = await self._client.connection(until, opened.wait_for_ready)
+            until = min(self._deadline, _monotonic() + request.idle, by)
+            self._connection = connection = await self._client.connection(until, request.wait_for_ready)
             if self._left:  # by another task, while a reader waited for a session
-                raise Closed(f"the block of this stream of {opened.method} was left")
+                raise Closed(f"the block of this stream of {request.method} was left")
             self._pending = connection.open(
-                opened.method,
-                opened.params,
+                request.method,
+                request.params,
                 self._deadline,
-                opened.result,
-                opened.metadata,
+                request.result,
+                request.metadata,
                 opening,
-                opened.items,
+                request.items,
             )
         except RpcError as error:
             raise _of_a_call(error) from None
         if self._over is not None:
-            self._pending.future.add_done_callback(partial(_pass_on, self._over, opened.sends))
+            self._pending.future.add_done_callback(partial(_pass_on, self._over, request.sends))
         self._client.streams += 1
         return connection, self._pending
 
     def __aiter__(self) -> Self:
-        if not self._opened.window:
-            raise UsageError(f"{self._opened.method} was opened for a result; it gives no items")
+        if not self._request.window:
+            raise UsageError(f"{self._request.method} was opened for a result; it gives no items")
         return self
 
     async def __anext__(self) -> T:
@@ -242,7 +244,7 @@ class Stream(Generic[T]):
             try:
                 return cast("T", await pending.inbound.advance())
             except NeverRan as signal:
-                by = min(by, _monotonic() + self._opened.idle)  # of all that turn it away together
+                by = min(by, _monotonic() + self._request.idle)  # of all that turn it away together
                 pending = await self._again(signal, by)
             except RpcError as error:
                 if self._connection is not None:
@@ -251,10 +253,10 @@ class Stream(Generic[T]):
 
     async def _again(self, signal: NeverRan, by: float) -> StreamCall:
         """The call did not run: open it on another session, unless items were sent, which nobody kept."""
-        if self._opened.sends:
+        if self._request.sends:
             raise _of_a_call(signal)
         try:
-            self._client.after(signal, self._opened.wait_for_ready)
+            self._client.after(signal, self._request.wait_for_ready)
         except RpcError as error:
             raise _of_a_call(error) from None
         return (await self._open(by))[1]
@@ -268,8 +270,8 @@ class Conversation(Stream[T], Generic[T, R]):
 
     _ended = False
 
-    def __init__(self, client: Opener, opened: Opened) -> None:
-        super().__init__(client, opened)
+    def __init__(self, client: Opener, request: StreamRequest) -> None:
+        super().__init__(client, request)
         self._turn = asyncio.Lock()
         self._in_line = 0  # tasks that send, and could not do so at once
 
@@ -301,12 +303,12 @@ class Conversation(Stream[T], Generic[T, R]):
     def _check_open(self, outbound: Outbound, future: asyncio.Future[Any]) -> None:
         """Raise why nothing can be sent any more, if so."""
         if self._ended:
-            raise Closed(f"end() was called on this conversation with {self._opened.method}")
+            raise Closed(f"end() was called on this conversation with {self._request.method}")
         if outbound.flow.ended:
             error = future.exception() if future.done() else None
             if error is not None:
                 raise _of_a_call(error)
-            raise Closed(f"{self._opened.method} has ended; nothing can be sent any more")
+            raise Closed(f"{self._request.method} has ended; nothing can be sent any more")
 
     async def end(self) -> None:
         """Say that no more items come; the handler's iteration ends after those sent. Ending twice is harmless."""
