@@ -90,13 +90,15 @@ def named(params: Any) -> dict[str, Any]:
         raise TypeError(text) from None
 
 
-def by_name(args: tuple[Any, ...], params: Any) -> dict[str, Any]:
-    """Params by name, where there are none by position beside them.
+def params_of(args: tuple[Any, ...], params: Any) -> Any:
+    """A call's params: by position in a tuple, or in a dict by name where they were given so.
 
     Raises:
-        UsageError: There are.
-        TypeError: They have no names.
+        UsageError: Both were given.
+        TypeError: Those by name have no names.
     """
+    if params is None:
+        return args
     if args:
         raise UsageError("params go by position or by name, not both: call(method, 1, 2) or call(method, params={...})")
     return named(params)

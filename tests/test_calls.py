@@ -21,6 +21,7 @@ import aiozpat
 from aiozpat import Client, ClientState, Limits, Server, errors
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.listener import Listener
+from aiozpat.rpc.states import StateChanges
 from tests.support import LOOPBACK, PATIENCE, Calc, until
 
 MIB = 1024 * 1024
@@ -259,6 +260,93 @@ async def test_an_error_that_leaks_out_of_a_nested_call_is_internal_with_its_cau
             with pytest.raises(errors.Internal, match="not now") as raised:
                 await client.call("front.relay")
             assert raised.value.details["cause"] == {"code": 9, "message": "not now"}
+
+
+async def _late(call: aiozpat.ClientCall, proceed: aiozpat.Proceed) -> Any:
+    await asyncio.sleep(PATIENCE)
+    return await proceed()
+
+
+async def _unwilling(call: aiozpat.ClientCall, proceed: aiozpat.Proceed) -> Any:
+    raise errors.PermissionDenied("of an interceptor")
+
+
+@pytest.mark.parametrize(
+    ("way", "says"),
+    [
+        ("call", "can't connect"),
+        ("notify", "can't connect"),
+        ("ready", "no connection in time"),
+        ("unencodable notify", "can't be encoded"),
+        ("unencodable item", "can't be encoded"),
+        ("late call", "interceptors took all the time"),
+        ("late stream", "interceptor took all the time"),
+        ("unwilling call", "of an interceptor"),
+        ("unwilling notify", "of an interceptor"),
+        ("unwilling stream", "of an interceptor"),
+    ],
+)
+async def test_whatever_fails_of_a_handlers_own_calls_is_internal_for_its_caller(
+    calc: Calc, port: int, way: str, says: str
+) -> None:
+    front = aiozpat.Service("front")
+
+    async with (
+        Server(calc.service, bind=LOOPBACK) as back,
+        Client(f"tcp://127.0.0.1:{port}", wait_for_ready=False) as dead,
+        Client(back.endpoint) as live,
+        Client(back.endpoint, interceptors=[_late]) as late,
+        Client(back.endpoint, interceptors=[_unwilling]) as unwilling,
+    ):
+
+        @front.method
+        async def relay() -> None:
+            if way in ("call", "notify"):
+                await getattr(dead, way)("calc.add", 1)
+            elif way == "ready":
+                await dead.ready(0.01)
+            elif way == "unencodable notify":
+                await live.notify("calc.add", object())
+            elif way == "unencodable item":
+                async with live.open("calc.add") as talk:
+                    await talk.send(object())
+            elif way == "late call":
+                await late.call("calc.add", 1, timeout=0.01)
+            elif way in ("late stream", "unwilling stream"):
+                async with (late if way == "late stream" else unwilling).stream("calc.add", 1, idle_timeout=0.01):
+                    pass
+            else:
+                await getattr(unwilling, way.split()[1])("calc.add", 1)
+
+        async with Server(front, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+            with pytest.raises(errors.Internal, match=says) as raised:
+                await client.call("front.relay", timeout=PATIENCE)
+            assert "cause" in raised.value.details
+
+
+class _Lazy(errors.NotFound):
+    """An error that does not call its base's constructor, and whose details can't be had."""
+
+    def __init__(self) -> None:
+        self.args = ("lazy",)
+
+    @property
+    def details(self) -> Any:  # type: ignore[override]  # that is the point
+        raise AttributeError("row")
+
+
+async def test_an_error_whose_details_cant_be_had_reaches_the_caller_without() -> None:
+    service = aiozpat.Service("s")
+
+    @service.method
+    async def fail() -> None:
+        raise _Lazy
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.NotFound) as raised:
+            await client.call("s.fail", timeout=PATIENCE)
+        assert raised.value.details == {}
+        assert server.statistics().running == 0
 
 
 async def test_params_that_cant_be_sent_fail_at_once(calc: Calc) -> None:
@@ -626,6 +714,17 @@ async def test_a_client_says_when_it_can_be_used(calc: Calc) -> None:
             await client.ready(timeout=PATIENCE)
             assert client.state is ClientState.READY
         assert [state async for state in changes] == [ClientState.CONNECTING, ClientState.READY, ClientState.CLOSED]
+
+
+async def test_several_tasks_that_read_a_clients_states_all_end(port: int) -> None:
+    async def read(changes: StateChanges) -> int:
+        return len([state async for state in changes])
+
+    async with Client(f"tcp://127.0.0.1:{port}") as client:
+        changes = client.state_changes()
+        readers = [asyncio.create_task(read(changes)) for _ in range(3)]
+        await until(lambda: not changes._states)
+    assert sum(await asyncio.wait_for(asyncio.gather(*readers), PATIENCE)) == 2
 
 
 async def test_without_waiting_a_call_fails_at_once_where_nobody_listens(port: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import signal
 import time
@@ -637,3 +638,38 @@ async def test_of_several_servers_all_must_say_that_a_method_is_idempotent() -> 
         known._known = {"one": frozenset({"s.same"}), "two": frozenset({"s.same", "s.other"})}
         assert "s.same" in known
         assert "s.other" not in known
+
+
+class _Moody:
+    """A codec that fails when it is used for the first time."""
+
+    name = "moody"
+    natives = ()
+    used = False
+
+    def encode(self, value: Any) -> bytes:
+        if not self.used:
+            self.used = True
+            raise RuntimeError("in a bad mood")
+        return json.dumps(value).encode()
+
+    def decode(self, data: Any) -> Any:
+        return json.loads(bytes(data))
+
+
+async def test_a_server_that_cant_be_asked_of_idempotency_is_used_all_the_same() -> None:
+    service = Service("s")
+
+    @service.method
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    good = _Moody()
+    good.used = True
+    async with (
+        Server(service, bind=LOOPBACK, codecs=[good]) as server,
+        Client(server.endpoint, codec=_Moody(), retry=Retry()) as client,
+    ):
+        assert await client.call("s.add", 1, 2, timeout=PATIENCE) == 3
+        (connection,) = client._pool.connections
+        assert connection.max_calls == client._pool._settings.max_calls

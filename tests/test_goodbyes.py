@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import zmq
 
 import aiozpat
 from aiozpat import Client, Server, Service, errors
 from aiozpat.rpc import client_link
-from tests.raw import ACK, GOAWAY, REQUEST, RawServer
+from tests.raw import ACK, BYE, GOAWAY, REQUEST, RawPeer, RawServer, header, hello
 from tests.support import LOOPBACK, PATIENCE, Calc, until
 
 SIZE = 40_000
@@ -241,3 +242,30 @@ async def test_notifications_keep_their_order_among_calls(calc: Calc) -> None:
         await asyncio.gather(client.notify("s.note", 1), client.call("s.note", 2), client.notify("s.note", 3))
         await until(lambda: len(seen) == 3)
     assert seen == [1, 2, 3]
+
+
+async def test_a_goodbye_is_one_even_if_it_is_read_when_its_sender_is_gone(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK, heartbeat=3600) as server:
+        async with RawPeer(server.endpoint) as peer:
+            await peer.open()
+            await peer.send(header([REQUEST, 0, 0, "calc.hold", 60_000, [1]]))
+            await until(lambda: calc.started == [1])
+            assert server._listener is not None
+            socket = server._listener.socket
+            socket.pause()  # as if the loop stood still
+            await peer.send(header([BYE, ""]))
+            await until(lambda: bool(socket._events() & zmq.POLLIN))
+        await until(lambda: not server.statistics().sessions)
+        calc.gate.set()
+        await until(lambda: server.statistics().running == 0)
+        assert (calc.finished, calc.cancelled) == ([1], [])
+
+
+@pytest.mark.parametrize("codec", ["msgpack", "json"])
+async def test_what_follows_a_bye_in_its_message_is_ignored_in_every_codec(calc: Calc, codec: str) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, RawPeer(server.endpoint) as peer:
+        await peer.open(codec=codec)
+        await peer.send(header([BYE, ""], [GOAWAY, "and more"], hello()))
+        assert await peer.records() == [[BYE, ""]]
+        await peer.open()
+        assert not server.statistics().notices

@@ -483,7 +483,11 @@ async def test_a_breach_on_a_clients_stream_ends_its_session(records: list[Any],
 
 @pytest.mark.parametrize(
     ("record", "says"),
-    [([ITEM, 1, 0, [0]], "items for call 1, which is no stream"), ([CREDIT, 1, 1], "credit for call 1")],
+    [
+        ([ITEM, 1, 0, [0]], "items for call 1, which is no stream"),
+        ([CREDIT, 1, 1], "credit for call 1"),
+        ([END, 1], "an end of call 1, which is no stream"),
+    ],
 )
 async def test_a_record_of_a_stream_for_a_plain_call_ends_the_session(record: Any, says: str) -> None:
     async with RawServer() as server, Client(server.endpoint) as client:

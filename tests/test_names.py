@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from aiozpat import Client, Server, Service, errors, sync
+from aiozpat.rpc import client_link
 from aiozpat.transport import is_named, lookup
 from tests.support import LOOPBACK, PATIENCE, until
 
@@ -141,3 +143,27 @@ def test_what_is_looked_up_and_how() -> None:
     nowhere, error = lookup._addresses("no such host." * 20)
     assert not nowhere
     assert error
+
+
+async def test_a_lookup_that_cant_begin_ends_its_try_and_not_the_client(
+    lookups: list[Callable[[], tuple[list[str], str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up, missing = lookup.look_up, [2]
+
+    def short_of_threads(*arguments: Any) -> None:
+        if missing[0]:
+            missing[0] -= 1
+            raise RuntimeError("can't start new thread")
+        look_up(*arguments)
+
+    lookups.append(lambda: (["127.0.0.1"], ""))
+    async with Server(echoing(), bind=LOOPBACK) as server, Client(named(server)) as client:
+        await client.ready(PATIENCE)
+        monkeypatch.setattr(client_link, "look_up", short_of_threads)
+        (connection,) = client._pool.connections
+        connection.end(errors.Unavailable("for a try"))
+        assert await client.call("s.echo", 1, timeout=PATIENCE) == 1
+        assert client.statistics().notices["no socket"] == 2
+        context = client._context
+    assert context is not None
+    assert context._users == 0  # the sockets of those tries are closed

@@ -482,6 +482,12 @@ async def test_an_iterator_that_fails_ends_the_call_and_its_error_reaches_the_ca
         yield 1
         raise LookupError("the source ran dry")
 
+    async def cancelled() -> AsyncIterator[int]:
+        yield 1
+        task = asyncio.create_task(asyncio.sleep(PATIENCE))
+        task.cancel()
+        await task  # a cancellation that is nobody's who waits here
+
     async def endless() -> AsyncIterator[int]:
         try:
             while True:
@@ -496,6 +502,8 @@ async def test_an_iterator_that_fails_ends_the_call_and_its_error_reaches_the_ca
             async with client.stream("s.echo", "", failing()) as items:
                 async for _ in items:
                     pass
+        with pytest.raises(errors.Cancelled, match=r"given to s\.total was cancelled"):
+            await client.call("s.total", cancelled(), timeout=PATIENCE)
         assert await client.call("s.first", endless()) == 1
         assert closed == [True]
         await until(lambda: server.statistics().running == 0)
@@ -749,6 +757,22 @@ async def test_a_stream_outside_its_block_is_of_no_use(streams: Streams) -> None
             with pytest.raises(errors.UsageError, match="entered before"):
                 await stream.__aenter__()
             assert [item async for item in items] == [0, 1, 2]
+
+
+async def test_what_was_not_read_inside_the_block_is_not_to_be_had_behind_it(streams: Streams) -> None:
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.stream("s.count", 50) as items:
+            assert await anext(items) == 0
+            pending = items._pending
+            assert pending is not None
+            await until(lambda: pending.future.done())  # so that all are here
+        for _ in range(2):
+            with pytest.raises(errors.Closed, match="was left"):
+                await anext(items)
+        unread = client.stream("s.count", 3)
+        await unread.__aexit__(None, None, None)
+        with pytest.raises(errors.Closed, match="was left"):
+            await anext(unread)
 
 
 async def test_one_task_reads_a_stream_and_one_sends(streams: Streams) -> None:

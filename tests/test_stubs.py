@@ -167,6 +167,16 @@ async def test_a_stubs_stream_ends_when_it_is_dropped_or_closed() -> None:
         async with contextlib.aclosing(calc.count(10**9)) as items:  # type: ignore[type-var]  # it has an aclose
             assert await anext(items) == 0
         await until(lambda: calculator.ended == 2)
+        never = calc.count(3)
+        await never.aclose()  # type: ignore[attr-defined]  # as above
+        for closed in (items, never):
+            with pytest.raises(errors.Closed, match="was left"):
+                await anext(closed)
+        short = calc.count(1)
+        assert [number async for number in short] == [0]
+        with pytest.raises(StopAsyncIteration):
+            await anext(short)
+        assert calculator.ended == 3
 
         async def read() -> None:
             async for _ in calc.count(10**9):
@@ -177,7 +187,7 @@ async def test_a_stubs_stream_ends_when_it_is_dropped_or_closed() -> None:
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        await until(lambda: calculator.ended == 3)
+        await until(lambda: calculator.ended == 4)
         await until(lambda: server.statistics().running == 0)
         assert client.statistics().in_flight == 0
 

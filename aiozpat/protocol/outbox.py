@@ -143,6 +143,7 @@ class Outbox:
             flow.clear()
         self._flows = []
         self._control = []
+        self._control_taken = 0
         self._pong = None
         self.entries = {}
         self.nbytes = self.nbytes_apart = self._large = 0

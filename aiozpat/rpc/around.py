@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from aiozpat.checks import by_name
+from aiozpat.checks import params_of
 from aiozpat.errors import RpcError
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.hedge import race
@@ -69,7 +69,7 @@ class Around:
     ) -> Any:
         """As `Client.call`."""
         deadline = self._deadline_after(timeout)  # of all attempts together
-        values = args if params is None else by_name(args, params)
+        values = params_of(args, params)
         streams = source_of(values)[1] is not None
         seen = ClientCall(method, values, metadata, streams=streams)
 
@@ -119,7 +119,7 @@ class Around:
     ) -> None:
         """As `Client.notify`."""
         deadline = self._deadline_after(timeout)
-        seen = ClientCall(method, args if params is None else by_name(args, params), metadata, streams=False)
+        seen = ClientCall(method, params_of(args, params), metadata, streams=False)
 
         async def last() -> None:
             left = deadline - _monotonic()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiozpat.codec import Values
-from aiozpat.errors import AiozpatError, RpcError, Unavailable
+from aiozpat.errors import RpcError, Unavailable, text_of
 from aiozpat.observability.notices import Notices
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.pending import Phase
@@ -123,8 +123,8 @@ class Channel:
             try:
                 self.current = self._connect()
                 self.current.reason = reason  # until there is a newer one
-            except AiozpatError as error:
-                self._notices.note("no socket", str(error))
+            except Exception as error:  # no file, no thread, no memory left: there may be the next time
+                self._notices.note("no socket", f"{self.endpoint}: {text_of(error)}")
 
     def _on_phase(self, connection: Connection) -> None:
         """A session came about, is to be left, has ended; or its server has become slow to answer, or has recovered."""

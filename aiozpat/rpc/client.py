@@ -15,7 +15,7 @@ from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
-from aiozpat.checks import by_name, given, number, seconds, whole_number
+from aiozpat.checks import given, number, params_of, seconds, whole_number
 from aiozpat.codec import Codec, Decoder, ForeignDecoder, ForeignItemDecoder, ItemDecoder, Values
 from aiozpat.errors import Closed, DeadlineExceeded, InvalidArgument, RpcError, Unavailable, UsageError
 from aiozpat.observability.notices import Notices
@@ -33,10 +33,10 @@ from aiozpat.rpc.options import CallOptions, StreamOptions
 from aiozpat.rpc.pending import Decodes, NeverRan
 from aiozpat.rpc.pool import Pool
 from aiozpat.rpc.retry import Attempts, Budget, Retry
-from aiozpat.rpc.settings import LinkSettings, process_name
+from aiozpat.rpc.settings import BACKLOG_BYTES, WINDOW, WINDOW_BYTES, LinkSettings, process_name
 from aiozpat.rpc.states import ClientState, StateChanges
 from aiozpat.rpc.streams import Conversation, Stream, StreamRequest, source_of
-from aiozpat.rpc.stub import make_stub, stub_options
+from aiozpat.rpc.stub import Arguments, StubStream, make_stub, stub_options
 from aiozpat.transport import (
     Context,
     SocketOptions,
@@ -51,8 +51,6 @@ T = TypeVar("T")
 
 _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
-_MIB = 1024 * 1024
-_WINDOW = 256  # items; more make a stream hardly faster
 _YIELD = 64  # notifies between turns of the loop
 
 
@@ -105,8 +103,8 @@ class Client:
         retry: Retry | None = None,
         interceptors: Iterable[ClientInterceptor] = (),
         max_in_flight: int = 16_384,
-        window_bytes: int = 8 * _MIB,
-        backlog_bytes: int = 64 * _MIB,
+        window_bytes: int = WINDOW_BYTES,
+        backlog_bytes: int = BACKLOG_BYTES,
         options: SocketOptions | None = None,
         context: Context | None = None,
     ) -> None:
@@ -256,7 +254,11 @@ class Client:
             Closed: The client is closed.
             UsageError: Outside the client's block, or on another loop.
         """
-        await self._connection(self._deadline_after(timeout), wait=True)
+        try:
+            await self._connection(self._deadline_after(timeout), wait=True)
+        except RpcError as error:
+            error.from_call = True
+            raise
 
     # Calls
 
@@ -322,9 +324,7 @@ class Client:
         job = current_job()
         if job is not None and job.deadline < deadline:
             deadline = job.deadline
-        values: Any = args
-        if params is not None:
-            values = by_name(args, params)
+        values = args if params is None else params_of(args, params)  # nearly always: not worth a call of a function
         try:
             decoder = self._decoders[result_type]
         except TypeError:
@@ -422,7 +422,7 @@ class Client:
         params: Mapping[str, Any] | None = None,
         timeout: float | None = None,
         idle_timeout: float | None = None,
-        window: int = _WINDOW,
+        window: int = WINDOW,
         item_type: Any = Any,
         metadata: Mapping[str, str] | None = None,
         wait_for_ready: bool | None = None,
@@ -459,7 +459,7 @@ class Client:
         """
         request = self._stream_request(
             method,
-            args if params is None else by_name(args, params),
+            params_of(args, params),
             timeout=timeout,
             idle_timeout=idle_timeout,
             window=whole_number("window", window, most=MAX_WINDOW),
@@ -493,7 +493,7 @@ class Client:
         params: Mapping[str, Any] | None = None,
         timeout: float | None = None,
         idle_timeout: float | None = None,
-        window: int = _WINDOW,
+        window: int = WINDOW,
         item_type: Any = Any,
         result_type: Any = Any,
         metadata: Mapping[str, str] | None = None,
@@ -525,7 +525,7 @@ class Client:
         """
         request = self._stream_request(
             method,
-            args if params is None else by_name(args, params),
+            params_of(args, params),
             timeout=timeout,
             idle_timeout=idle_timeout,
             window=whole_number("window", window, most=MAX_WINDOW),
@@ -601,17 +601,18 @@ class Client:
             UsageError: There is an async iterator among the params.
         """
         deadline = self._deadline_after(timeout)
-        values: Any = args if params is None else by_name(args, params)
+        values = params_of(args, params)
         connection = self._pool.usable
-        if connection is None or get_ident() != self._thread:
-            connection = await self._connection(deadline, wait_for_ready)
-        left = deadline - _monotonic()
-        if not left > 0:
-            raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
         try:
+            if connection is None or get_ident() != self._thread:
+                connection = await self._connection(deadline, wait_for_ready)
+            left = deadline - _monotonic()
+            if not left > 0:
+                raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
             connection.notify(method, values, left, metadata)
-        except InvalidArgument:
-            if source_of(values)[1] is not None:
+        except RpcError as error:
+            error.from_call = True
+            if isinstance(error, InvalidArgument) and source_of(values)[1] is not None:
                 raise UsageError(f"notify({method!r}) sends no streams: use call() or stream()") from None
             raise
         if not self._calls % _YIELD:
@@ -625,7 +626,7 @@ class Client:
         *,
         timeout: float | None = None,
         idle_timeout: float | None = None,
-        window: int = _WINDOW,
+        window: int = WINDOW,
         metadata: Mapping[str, str] | None = None,
         wait_for_ready: bool | None = None,
     ) -> T:
@@ -660,7 +661,7 @@ class Client:
             metadata=metadata,
             wait_for_ready=wait_for_ready,
         )
-        return make_stub(self, interface, service, options)
+        return make_stub(self, interface, service, options, arguments=Arguments, items=StubStream)
 
     def _deadline_after(self, timeout: float | None) -> float:
         """When a call's time is over that is made now, `time.monotonic()`; from any thread."""

@@ -49,7 +49,7 @@ from aiozpat.protocol.records import (
     split_timeless,
 )
 from aiozpat.rpc.buffers import views
-from aiozpat.rpc.pending import FAILURES, Phase, failure
+from aiozpat.rpc.pending import Phase
 from aiozpat.rpc.settings import MISSES, LinkSettings, buffer_of, stream_window_of, window_of
 from aiozpat.rpc.turns import Turns
 from aiozpat.transport import Context, MonitorEvent, MonitorEventKind, Socket, SocketKind, is_named, look_up
@@ -140,12 +140,12 @@ class ClientLink:
         )
         self._ticker: asyncio.TimerHandle | None = None
         self._named = is_named(endpoint)
-        if self._named:
-            self.reason = Unavailable(f"{endpoint} is being looked up")
-            look_up(endpoint, self._loop, partial(self._on_found, turn))
-            return
         try:
-            self.socket.connect(endpoint)
+            if self._named:
+                self.reason = Unavailable(f"{endpoint} is being looked up")
+                look_up(endpoint, self._loop, partial(self._on_found, turn))
+            else:
+                self.socket.connect(endpoint)
         except BaseException:
             self.socket.detach(0)
             raise
@@ -370,8 +370,8 @@ class ClientLink:
             # Until there is a session, something more to the point is known.
             broke = Unavailable(f"the connection to {self.endpoint} broke")
             self.end(self.reason if self.phase is Phase.CONNECTING else broke)
-        elif kind in FAILURES and self.phase is Phase.CONNECTING:
-            self.reason = Unavailable(f"can't connect to {self.endpoint}: {failure(event)}")
+        elif kind in _FAILURES and self.phase is Phase.CONNECTING:
+            self.reason = Unavailable(f"can't connect to {self.endpoint}: {_failure(event)}")
             if self._named:  # the next session looks it up again: it may be somewhere else by then
                 self.end(self.reason)
 
@@ -453,3 +453,23 @@ class ClientLink:
                 self._said_bye = self._said_bye or (bye and not self.outbox.pending)
                 await asyncio.wait({goodbye}, timeout=_LEAVING)
         self.end(Unavailable("this client was closed"))
+
+
+_FAILURES = {
+    MonitorEventKind.CLOSED,
+    MonitorEventKind.CONNECT_RETRIED,
+    MonitorEventKind.HANDSHAKE_FAILED_NO_DETAIL,
+    MonitorEventKind.HANDSHAKE_FAILED_PROTOCOL,
+    MonitorEventKind.HANDSHAKE_FAILED_AUTH,
+}
+
+
+def _failure(event: MonitorEvent) -> str:
+    """What a monitor event says went wrong, in words."""
+    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_AUTH:
+        return "it refused this client's key"
+    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_PROTOCOL:
+        return "no ZeroMQ handshake: another protocol, kind of socket or security mechanism is spoken there"
+    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_NO_DETAIL:
+        return "the connection was closed during the handshake: is a ZeroMQ socket there?"
+    return "nobody listens there, there is no such host, or it does not answer; trying again"

@@ -350,8 +350,13 @@ class Connection(ClientLink):
             call.inbound.feed(record, buffers)
 
     def _on_end_of_items(self, record: End) -> None:
-        call = self.calls.pop(record.id, None)
-        if call is not None and not call.future.done():
+        call = self.calls.get(record.id)
+        if call is None:
+            return  # it was on its way when the call ended here
+        if call.inbound is None:
+            raise ProtocolError(f"an end of call {record.id}, which is no stream")
+        del self.calls[record.id]
+        if not call.future.done():
             call.future.set_result(None)
 
     def _on_credit(self, record: Credit) -> None:

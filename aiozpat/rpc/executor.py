@@ -31,6 +31,7 @@ from aiozpat.protocol.records import (
     METADATA_LIMIT,
     RECORD_BYTES,
     REPLY,
+    Bye,
     Cancel,
     Credit,
     End,
@@ -137,8 +138,9 @@ class Executor:
         loop, run, most = self._loop, self._run, self._max_calls_per_peer
         for record in records:
             if type(record) is not Request:
-                if self._other(session, record, cancelled):
-                    return  # nothing comes after a bye
+                self._other(session, record, cancelled)
+                if type(record) is Bye:
+                    return  # nothing comes after it
                 continue
             # The common call, in one piece: everything else goes to `_request`, which starts over.
             key = record.id
@@ -186,6 +188,8 @@ class Executor:
         for record in records:
             if not isinstance(record, (Request, Item)):
                 self._other(session, record, cancelled)
+                if type(record) is Bye:
+                    return  # nothing comes after it
                 continue
             if record.buffers < 0:
                 raise ProtocolError("a record announces a negative number of buffers")
@@ -200,8 +204,8 @@ class Executor:
         if taken != len(buffers):
             raise ProtocolError(f"a message brought {len(buffers)} buffers, its records announced {taken}")
 
-    def _other(self, session: Session, record: Record, cancelled: set[int], buffers: Sequence[memoryview] = ()) -> bool:
-        """Take a record that is no request; True if that was the session's end."""
+    def _other(self, session: Session, record: Record, cancelled: set[int], buffers: Sequence[memoryview] = ()) -> None:
+        """Take a record that is no request."""
         if isinstance(record, (Item, Credit, End)):
             if (job := session.calls.get(record.id)) is None:  # the call has ended meanwhile
                 if type(record) is Item:
@@ -216,7 +220,6 @@ class Executor:
             self.cancel(job)
         else:
             cancelled.add(record.id)
-        return session.ending
 
     def _request(
         self, session: Session, request: Request, buffers: Sequence[memoryview], now: float, cancelled: set[int]
@@ -258,8 +261,7 @@ class Executor:
         elif method not in self.routes:
             self._reject(session, key, unimplemented(method, self.routes))
         else:
-            limit = self._limits.max_calls_per_peer
-            text = f"{limit} calls of this client are in flight (max_calls_per_peer)"
+            text = f"{self._max_calls_per_peer} calls of this client are in flight (max_calls_per_peer)"
             self._answers.refusal(session, key, StatusCode.RESOURCE_EXHAUSTED, text)
 
     def _reject(self, session: Session, key: int, error: RpcError) -> None:
@@ -489,14 +491,13 @@ class Executor:
         self.refusing = reason
         self._admitting = {name: route for name, route in self.routes.items() if route.reserved}
 
-    async def idle(self, timeout: float) -> bool:
-        """Wait until nothing runs; False if that took longer than `timeout` seconds."""
+    async def idle(self, timeout: float) -> None:
+        """Wait until nothing runs, `timeout` seconds at most."""
         if not self.gate.running:
-            return True
+            return
         self._idle = self._loop.create_future()
         self._watched = True
         await asyncio.wait({self._idle}, timeout=timeout)
-        return not self.gate.running
 
     def close(self) -> None:
         """Look for deadlines no more."""

@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Iterable
 from typing import Any
 
-from aiozpat.codec import ENCODE_ERRORS
 from aiozpat.errors import Internal, RpcError, StatusCode, Unimplemented, text_of
 from aiozpat.protocol.records import ERROR, RECORD_BYTES, REFUSED, encode
 
@@ -63,7 +62,7 @@ def error_record(key: int, error: RpcError) -> bytes:
     try:
         code = int(error.code)
         record = encode((tag, key, 0, code, message, dict(error.details)))
-    except ENCODE_ERRORS:
+    except Exception:  # whatever a property of the user's class raises: the caller gets an answer
         record = b""
     if 0 < len(record) <= RECORD_BYTES:
         return record

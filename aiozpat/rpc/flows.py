@@ -380,6 +380,13 @@ class Inbound(Generic[T]):
             self._on_wrong = None  # it refers to the call, which refers to this
             self._wake()
 
+    def leave(self, error: BaseException) -> None:
+        """Nobody is to read any more, not even what is there: who does all the same gets the error."""
+        self.current.clear()
+        self._records.clear()
+        self.finish()
+        self._error = error
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -45,4 +45,8 @@ class Idempotence:
         future.add_done_callback(learned)
         connection.max_calls += 1  # it takes no place from the user's
         decoder = self._decoders[Information]
-        connection.start("aiozpat.info", (), time.monotonic() + _LEARN, _LEARN, decoder, None, future)
+        try:
+            connection.start("aiozpat.info", (), time.monotonic() + _LEARN, _LEARN, decoder, None, future)
+        except Exception:  # of a codec of the user's, say; nobody made this call who could get it
+            _log.warning("%s can't be asked which methods are idempotent", connection.endpoint, exc_info=True)
+            future.cancel()

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from aiozpat.checks import LONGEST
-from aiozpat.errors import DeadlineExceeded
+from aiozpat.errors import DeadlineExceeded, RpcError
 from aiozpat.observability.calls import Proceed
 from aiozpat.rpc.current import Call
 from aiozpat.rpc.requests import as_dict
@@ -116,9 +116,12 @@ async def run_within(
     try:
         async with limit:
             return await chain(interceptors, call, proceed)()
-    except TimeoutError as timeout:
-        if not limit.expired() or isinstance(timeout, DeadlineExceeded):
-            raise
-        error = DeadlineExceeded(f"{call.method}: its interceptors took all the time there was for it")
+    except RpcError as error:  # also an interceptor's own
         error.from_call = True
-        raise error from None
+        raise
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        late = DeadlineExceeded(f"{call.method}: its interceptors took all the time there was for it")
+        late.from_call = True
+        raise late from None

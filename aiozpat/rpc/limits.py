@@ -6,8 +6,7 @@ from dataclasses import dataclass, fields
 
 from aiozpat.checks import number, whole_number
 from aiozpat.protocol.flow import MAX_WINDOW
-
-MIB = 1024 * 1024
+from aiozpat.rpc.settings import WINDOW, WINDOW_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +40,9 @@ class Limits:
     max_calls_per_peer: int = 16_384
     max_sessions: int = 50_000
     max_threads: int = 40
-    window_bytes: int = 8 * MIB
-    backlog_bytes: int = 16 * MIB
-    stream_window: int = 256
+    window_bytes: int = WINDOW_BYTES
+    backlog_bytes: int = 16 * 1024 * 1024
+    stream_window: int = WINDOW
     slow_peer_seconds: float = 10.0
 
     def __post_init__(self) -> None:

@@ -426,7 +426,7 @@ class Listener:
                 if not session.ending:
                     self._notices.count("client gone")
                     _log.info("%s is gone without a goodbye", session.label)
-                self._end(session)
+                self._end(session, said_goodbye=session.ending)
                 return
             if not nbytes:
                 self._block(session)

@@ -1,4 +1,4 @@
-"""A session's phases, a call that waits for its answer, and what can be in the way of a connection."""
+"""A session's phases, and a call that waits for its answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import msgspec
 from aiozpat.codec import Raw
 from aiozpat.errors import RpcError
 from aiozpat.rpc.flows import Inbound, Outbound
-from aiozpat.transport import MonitorEvent, MonitorEventKind
 
 
 class Phase(Enum):
@@ -80,21 +79,11 @@ class Pending(msgspec.Struct, Generic[A], eq=False):
 
 StreamCall: TypeAlias = Pending[asyncio.Future[Any]]
 
-FAILURES = {
-    MonitorEventKind.CLOSED,
-    MonitorEventKind.CONNECT_RETRIED,
-    MonitorEventKind.HANDSHAKE_FAILED_NO_DETAIL,
-    MonitorEventKind.HANDSHAKE_FAILED_PROTOCOL,
-    MonitorEventKind.HANDSHAKE_FAILED_AUTH,
-}
 
-
-def failure(event: MonitorEvent) -> str:
-    """What a monitor event says went wrong, in words."""
-    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_AUTH:
-        return "it refused this client's key"
-    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_PROTOCOL:
-        return "no ZeroMQ handshake: another protocol, kind of socket or security mechanism is spoken there"
-    if event.kind is MonitorEventKind.HANDSHAKE_FAILED_NO_DETAIL:
-        return "the connection was closed during the handshake: is a ZeroMQ socket there?"
-    return "nobody listens there, there is no such host, or it does not answer; trying again"
+def of_a_call(error: BaseException) -> BaseException:
+    """An error as whoever made the call gets it: passed on by a handler, it says nothing of that handler's own call."""
+    if isinstance(error, NeverRan):
+        error = error.reason
+    if isinstance(error, RpcError):
+        error.from_call = True
+    return error

@@ -14,6 +14,9 @@ from aiozpat.protocol.records import HEADER_LIMIT, HELLO, VERSIONS, encode
 from aiozpat.transport import SocketOptions
 
 MISSES = 3  # heartbeats without a word make a peer dead
+WINDOW = 256  # items that the server may be ahead on a stream; more make it hardly faster
+WINDOW_BYTES = 8 * 1024 * 1024
+BACKLOG_BYTES = 64 * 1024 * 1024
 QUEUE_MESSAGES = 64  # high-water mark: messages are batches; 1000 of them let one idle reader hold 988 MiB
 SMALLEST_WINDOW = 64 * 1024
 _UNACKNOWLEDGED = 30.0  # seconds for which the host of a peer may be gone until TCP gives the connection up, at least

@@ -42,13 +42,14 @@ class StateChanges:
         return self
 
     async def __anext__(self) -> ClientState:
-        if self._ended:
-            raise StopAsyncIteration
         while not self._states:
+            if self._ended:
+                raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()
         state = self._states.popleft()
         if state is ClientState.CLOSED:
             self._ended = True
+            self._wake.set()  # several tasks may wait
             self._watchers.discard(self)
         return state

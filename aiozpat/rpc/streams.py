@@ -16,13 +16,13 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
 from aiozpat.checks import LONGEST
-from aiozpat.errors import Closed, DeadlineExceeded, RpcError, UsageError
+from aiozpat.errors import Cancelled, Closed, DeadlineExceeded, RpcError, UsageError
 from aiozpat.protocol.records import Opening
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
 from aiozpat.rpc.flows import DecodesItems, Outbound, pump
 from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, chain
-from aiozpat.rpc.pending import Decodes, NeverRan, StreamCall
+from aiozpat.rpc.pending import Decodes, NeverRan, StreamCall, of_a_call
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -144,7 +144,10 @@ class Stream(Generic[T]):
         connection, pending = self._connection, self._pending
         if connection is None or pending is None:
             return
-        connection.fail(pending, Closed(f"the block of this stream of {self._request.method} was left"))
+        closed = Closed(f"the block of this stream of {self._request.method} was left")
+        connection.fail(pending, closed)
+        if pending.inbound is not None:
+            pending.inbound.leave(closed)
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait({self._pump})
@@ -185,9 +188,15 @@ class Stream(Generic[T]):
                 left = min(request.idle, LONGEST)
                 done, _ = await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if not done:
-                raise DeadlineExceeded(f"{request.method}: an interceptor took all the time there was to open it")
+                raise of_a_call(
+                    DeadlineExceeded(f"{request.method}: an interceptor took all the time there was to open it")
+                )
             if not sent.done():
-                await self._around
+                try:
+                    await self._around
+                except RpcError as error:
+                    error.from_call = True
+                    raise
                 raise UsageError(
                     f"an interceptor of {request.method} did not await proceed(), or kept what that raised"
                 )
@@ -221,7 +230,7 @@ class Stream(Generic[T]):
                 request.items,
             )
         except RpcError as error:
-            raise _of_a_call(error) from None
+            raise of_a_call(error) from None
         if self._over is not None:
             self._pending.future.add_done_callback(partial(_pass_on, self._over, request.sends))
         self._client.streams += 1
@@ -235,6 +244,8 @@ class Stream(Generic[T]):
     async def __anext__(self) -> T:
         pending = self._pending
         if pending is None or pending.inbound is None:
+            if self._left:
+                raise Closed(f"the block of {self!r} was left")
             raise UsageError("the items of a stream are read inside its block: async with client.stream(...) as items")
         current: deque[T] = pending.inbound.current
         if len(current) > 1:
@@ -249,16 +260,16 @@ class Stream(Generic[T]):
             except RpcError as error:
                 if self._connection is not None:
                     self._connection.fail(pending, error)  # nothing came in time: so the call is over
-                raise _of_a_call(error) from None
+                raise of_a_call(error) from None
 
     async def _again(self, signal: NeverRan, by: float) -> StreamCall:
         """The call did not run: open it on another session, unless items were sent, which nobody kept."""
         if self._request.sends:
-            raise _of_a_call(signal)
+            raise of_a_call(signal)
         try:
             self._client.after(signal, self._request.wait_for_ready)
         except RpcError as error:
-            raise _of_a_call(error) from None
+            raise of_a_call(error) from None
         return (await self._open(by))[1]
 
 
@@ -287,9 +298,16 @@ class Conversation(Stream[T], Generic[T, R]):
             Closed: The call has ended well, or `end` was called, even while this waited, or the block was left.
         """
         _, outbound, future = self._sending()
-        if outbound.ready and not self._in_line and not self._ended:
-            outbound.put(item)
-            return
+        try:
+            if outbound.ready and not self._in_line and not self._ended:
+                outbound.put(item)
+            else:
+                await self._send_in_turn(item, outbound, future)
+        except RpcError as error:
+            error.from_call = True
+            raise
+
+    async def _send_in_turn(self, item: Any, outbound: Outbound, future: asyncio.Future[Any]) -> None:
         self._in_line += 1
         try:
             async with self._turn:
@@ -307,7 +325,7 @@ class Conversation(Stream[T], Generic[T, R]):
         if outbound.flow.ended:
             error = future.exception() if future.done() else None
             if error is not None:
-                raise _of_a_call(error)
+                raise of_a_call(error)
             raise Closed(f"{self._request.method} has ended; nothing can be sent any more")
 
     async def end(self) -> None:
@@ -341,17 +359,8 @@ class Conversation(Stream[T], Generic[T, R]):
         try:
             result: R = await asyncio.shield(pending.future)
         except (NeverRan, RpcError) as error:
-            raise _of_a_call(error) from None
+            raise of_a_call(error) from None
         return result
-
-
-def _of_a_call(error: BaseException) -> BaseException:
-    """An error as whoever made the call gets it: passed on by a handler, it says nothing of that handler's own call."""
-    if isinstance(error, NeverRan):
-        error = error.reason
-    if isinstance(error, RpcError):
-        error.from_call = True
-    return error
 
 
 def _look_at(around: asyncio.Future[Any]) -> None:
@@ -368,7 +377,7 @@ def _pass_on(over: asyncio.Future[None], last: bool, call: asyncio.Future[Any]) 
     if error is None:
         over.set_result(None)
     else:
-        over.set_exception(_of_a_call(error))
+        over.set_exception(of_a_call(error))
         over.exception()  # nobody may wait for it
 
 
@@ -398,5 +407,9 @@ async def _send_all(source: AsyncIterable[Any], connection: Connection, pending:
     try:
         await pump(source, pending.outbound)
         connection.end_items(pending)
+    except asyncio.CancelledError:
+        # By who leaves the block, after it has ended the call; or else it is the iterator's own.
+        connection.fail(pending, Cancelled(f"the iterator that was given to {pending.method} was cancelled"))
+        raise
     except Exception as error:
         connection.fail(pending, error)

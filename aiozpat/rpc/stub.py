@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
+from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar, cast
 
 from aiozpat.errors import InvalidArgument
 from aiozpat.rpc.interface import InterfaceMethod, methods_of, service_name
 from aiozpat.rpc.streams import Stream
 
-if TYPE_CHECKING:
-    from aiozpat.rpc.client import Client
-
 T = TypeVar("T")
+Bound: TypeAlias = tuple[tuple[Any, ...], dict[str, Any] | None]  # params by position, or by name
 
 
 class StubOptions(NamedTuple):
@@ -38,61 +36,6 @@ def stub_options(
     return StubOptions(calls, {**calls, "idle_timeout": idle_timeout, "window": window})
 
 
-def make_stub(client: Client, interface: type[T], service: str | None, options: StubOptions) -> T:
-    """An object with the methods of an interface, each of which calls the server's.
-
-    Args:
-        client: Whose calls.
-        interface: The interface.
-        service: The service's name, None for the interface's.
-        options: What its calls have in common, and its streams.
-
-    Raises:
-        UsageError: It is no interface.
-    """
-
-    def caller(declared: InterfaceMethod, method: str) -> Callable[..., Any]:
-        return _caller(client, declared, method, options)
-
-    return stub_of(client, interface, service, caller)
-
-
-def stub_of(
-    client: object,
-    interface: type[T],
-    service: str | None,
-    caller: Callable[[InterfaceMethod, str], Callable[..., Any]],
-) -> T:
-    """An object with the methods of an interface; what stands for each, `caller` makes of it and its full name."""
-    declared = methods_of(interface)
-    prefix = service or service_name(interface)
-    methods = {one.attribute: caller(one, f"{prefix}.{one.name}") for one in declared}
-    # A class of its own, so that it is an instance of the interface; its constructor is the implementation's affair.
-    shown = {"__repr__": lambda _: f"<stub of {interface.__name__} by {client!r}>"}
-    stub: Any = object.__new__(type(f"{interface.__name__}Stub", (interface,), shown))
-    vars(stub).update(methods)
-    return cast("T", stub)
-
-
-def _caller(client: Client, declared: InterfaceMethod, method: str, options: StubOptions) -> Callable[..., Any]:
-    """The function that stands for one method."""
-    arguments = Arguments(method, declared)
-    result = declared.signature.result
-    idempotent = declared.options.idempotent
-
-    def call(*args: Any, **kwargs: Any) -> Awaitable[Any]:
-        args, params = arguments.bind(args, kwargs)
-        return client.call(method, *args, params=params, result_type=result, idempotent=idempotent, **options.calls)
-
-    def stream(*args: Any, **kwargs: Any) -> StubStream[Any]:
-        args, params = arguments.bind(args, kwargs)
-        return StubStream(client.stream(method, *args, params=params, item_type=result, **options.streams))
-
-    caller = stream if declared.signature.replies else call
-    functools.update_wrapper(caller, declared.function)
-    return caller
-
-
 class Arguments:
     """How a stub's arguments become params.
 
@@ -113,7 +56,7 @@ class Arguments:
         by_name = any(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters)
         self._by_position = range(0) if by_name else range(required, len(parameters) + 1)  # how many there may be
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound:
         """The params by position, or by name where a name was given.
 
         Raises:
@@ -127,6 +70,66 @@ class Arguments:
             raise InvalidArgument(f"{self._method}: {error}") from None
 
 
+def make_stub(
+    client: Any,
+    interface: type[T],
+    service: str | None,
+    options: StubOptions,
+    *,
+    arguments: type[Arguments],
+    items: Callable[[Any], Any],
+) -> T:
+    """An object with the methods of an interface, each of which calls the server's.
+
+    Args:
+        client: Whose calls: one of either kind.
+        interface: The interface.
+        service: The service's name, None for the interface's.
+        options: What its calls have in common, and its streams.
+        arguments: How arguments become params.
+        items: What a method that streams its replies gives for the client's stream.
+
+    Raises:
+        UsageError: It is no interface.
+    """
+    every = methods_of(interface)  # which checks it
+    prefix = service or service_name(interface)
+    methods = {}
+    for declared in every:
+        bind = arguments(f"{prefix}.{declared.name}", declared).bind
+        methods[declared.attribute] = _caller(client, declared, f"{prefix}.{declared.name}", options, bind, items)
+    # A class of its own, so that it is an instance of the interface; its constructor is the implementation's affair.
+    shown = {"__repr__": lambda _: f"<stub of {interface.__name__} by {client!r}>"}
+    stub: Any = object.__new__(type(f"{interface.__name__}Stub", (interface,), shown))
+    vars(stub).update(methods)
+    return cast("T", stub)
+
+
+def _caller(
+    client: Any,
+    declared: InterfaceMethod,
+    method: str,
+    options: StubOptions,
+    bind: Callable[[tuple[Any, ...], dict[str, Any]], Bound],
+    items: Callable[[Any], Any],
+) -> Callable[..., Any]:
+    """The function that stands for one method."""
+    result = declared.signature.result
+    idempotent = declared.options.idempotent
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        args, params = bind(args, kwargs)
+        return client.call(method, *args, params=params, result_type=result, idempotent=idempotent, **options.calls)
+
+    def stream(*args: Any, **kwargs: Any) -> Any:
+        args, params = bind(args, kwargs)
+        return items(client.stream(method, *args, params=params, item_type=result, **options.streams))
+
+    caller = stream if declared.signature.replies else call
+    functools.update_wrapper(caller, declared.function)
+    return caller
+
+
 class StubStream(Generic[T]):
     """The items of a stub's stream method: an async iterator that opens at the first item, and ends when it is dropped.
 
@@ -136,6 +139,7 @@ class StubStream(Generic[T]):
     def __init__(self, stream: Stream[T]) -> None:
         self._stream = stream
         self._entered = False
+        self._used_up = False
 
     def __repr__(self) -> str:
         return repr(self._stream)
@@ -144,11 +148,14 @@ class StubStream(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        if self._used_up:
+            raise StopAsyncIteration
         if not self._entered:
             await self.__aenter__()
         try:
             return await self._stream.__anext__()
         except StopAsyncIteration:
+            self._used_up = True
             await self.aclose()
             raise
 

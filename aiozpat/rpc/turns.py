@@ -12,7 +12,7 @@ _AT_ONCE = 8  # streams that go on together; each makes a record, at least
 _HOLD = 1024 * 1024  # bytes that wait for one peer, past which no stream makes more for it
 
 
-class Stream(Protocol):
+class Waiting(Protocol):
     """A stream that waits; hashed by what it is."""
 
     def take_turn(self) -> None:
@@ -32,7 +32,7 @@ class Turns:
     __slots__ = ("_outbox", "_scheduled", "waiting")
 
     def __init__(self, outbox: Outbox) -> None:
-        self.waiting: dict[Stream, None] = {}
+        self.waiting: dict[Waiting, None] = {}
         self._outbox = outbox
         self._scheduled = False
 
@@ -41,11 +41,11 @@ class Turns:
         """Whether more may be made for this peer."""
         return self._outbox.nbytes <= _HOLD
 
-    def enter(self, stream: Stream) -> None:
+    def enter(self, stream: Waiting) -> None:
         """Wait behind all others; who waits already keeps the place."""
         self.waiting[stream] = None
 
-    def leave(self, stream: Stream) -> None:
+    def leave(self, stream: Waiting) -> None:
         """Wait no more, if it does."""
         self.waiting.pop(stream, None)
 

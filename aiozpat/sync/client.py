@@ -19,19 +19,17 @@ from aiozpat.observability.statistics import ClientStatistics
 from aiozpat.rpc.interceptors import ClientInterceptor
 from aiozpat.rpc.options import CallOptions, StreamOptions
 from aiozpat.rpc.retry import Retry
+from aiozpat.rpc.settings import BACKLOG_BYTES, WINDOW, WINDOW_BYTES
 from aiozpat.rpc.states import ClientState
-from aiozpat.rpc.stub import stub_options
+from aiozpat.rpc.stub import make_stub, stub_options
 from aiozpat.sync.background import Lease, check_thread
 from aiozpat.sync.sources import named_sources_in, sources_in
 from aiozpat.sync.streams import Conversation, Stream
-from aiozpat.sync.stub import make_stub
+from aiozpat.sync.stub import IterableArguments, StubStream
 from aiozpat.sync.works import Call, LoopClient
 from aiozpat.transport import SocketOptions
 
 T = TypeVar("T")
-
-_MIB = 1024 * 1024
-_WINDOW = 256  # items
 
 
 class Client:
@@ -68,8 +66,8 @@ class Client:
         retry: Retry | None = None,
         interceptors: Iterable[ClientInterceptor] = (),
         max_in_flight: int = 16_384,
-        window_bytes: int = 8 * _MIB,
-        backlog_bytes: int = 64 * _MIB,
+        window_bytes: int = WINDOW_BYTES,
+        backlog_bytes: int = BACKLOG_BYTES,
         options: SocketOptions | None = None,
     ) -> None:
         self._client = LoopClient(
@@ -282,7 +280,7 @@ class Client:
         params: Mapping[str, Any] | None = None,
         timeout: float | None = None,
         idle_timeout: float | None = None,
-        window: int = _WINDOW,
+        window: int = WINDOW,
         item_type: Any = Any,
         metadata: Mapping[str, str] | None = None,
         wait_for_ready: bool | None = None,
@@ -351,7 +349,7 @@ class Client:
         params: Mapping[str, Any] | None = None,
         timeout: float | None = None,
         idle_timeout: float | None = None,
-        window: int = _WINDOW,
+        window: int = WINDOW,
         item_type: Any = Any,
         result_type: Any = Any,
         metadata: Mapping[str, str] | None = None,
@@ -406,7 +404,7 @@ class Client:
         *,
         timeout: float | None = None,
         idle_timeout: float | None = None,
-        window: int = _WINDOW,
+        window: int = WINDOW,
         metadata: Mapping[str, str] | None = None,
         wait_for_ready: bool | None = None,
     ) -> Any:
@@ -440,7 +438,7 @@ class Client:
             metadata=metadata,
             wait_for_ready=wait_for_ready,
         )
-        return make_stub(self, interface, service, options)
+        return make_stub(self, interface, service, options, arguments=IterableArguments, items=StubStream.of)
 
     def statistics(self) -> ClientStatistics:
         """A snapshot of what it has done and is doing.

@@ -121,15 +121,15 @@ def sources_in(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Params by position, the plain iterators among them ready to be sent."""
     for value in args:
         if type(value) not in _PLAIN:
-            return tuple(source_of(value) for value in args)
+            return tuple(as_source(value) for value in args)
     return args
 
 
 def named_sources_in(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The same of params by name."""
-    return None if params is None else {name: source_of(value) for name, value in named(params).items()}
+    return None if params is None else {name: as_source(value) for name, value in named(params).items()}
 
 
-def source_of(value: Any) -> Any:
+def as_source(value: Any) -> Any:
     """A value as it is, unless it is an iterator."""
     return Source(value) if type(value) not in _PLAIN and isinstance(value, Iterator) else value

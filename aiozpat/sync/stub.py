@@ -1,64 +1,40 @@
-"""Stubs for threads: an interface's methods as calls that block."""
+"""Stubs for threads: how their arguments become params, and their streams of replies."""
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from aiozpat.errors import Closed
 from aiozpat.rpc import streams as rpc
 from aiozpat.rpc.interface import InterfaceMethod
-from aiozpat.rpc.stub import Arguments, StubOptions, stub_of
+from aiozpat.rpc.stub import Arguments, Bound
 from aiozpat.sync.background import Lease
 from aiozpat.sync.sources import Source
 from aiozpat.sync.streams import Stream
 
-if TYPE_CHECKING:
-    from aiozpat.sync.client import Client
-
 T = TypeVar("T")
 
 
-def make_stub(client: Client, interface: type[T], service: str | None, options: StubOptions) -> T:
-    """As `aiozpat.rpc.stub.make_stub`, for calls that wait."""
+class IterableArguments(Arguments):
+    """How a stub's arguments become params, where what is sent item by item may be any iterable."""
 
-    def caller(declared: InterfaceMethod, method: str) -> Callable[..., Any]:
-        return _caller(client, declared, method, options)
+    def __init__(self, method: str, declared: InterfaceMethod) -> None:
+        super().__init__(method, declared)
+        self._takes = declared.signature.stream_at
 
-    return stub_of(client, interface, service, caller)
-
-
-def _caller(client: Client, declared: InterfaceMethod, method: str, options: StubOptions) -> Callable[..., Any]:
-    """The function that stands for one method."""
-    arguments = Arguments(method, declared)
-    takes = declared.signature.stream_at
-    result = declared.signature.result
-    idempotent = declared.options.idempotent
-
-    def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
-        """As `Arguments.bind`; what is sent item by item may be any iterable."""
-        args, params = arguments.bind(args, kwargs)
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound:
+        """As `Arguments.bind`."""
+        args, params = super().bind(args, kwargs)
+        takes = self._takes
         if takes is not None and params is not None:
-            name = arguments.names[takes]
+            name = self.names[takes]
             if name in params:
                 params[name] = Source(params[name])
         elif takes is not None and takes < len(args):
             args = (*args[:takes], Source(args[takes]), *args[takes + 1 :])
         return args, params
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        args, params = bind(args, kwargs)
-        return client.call(method, *args, params=params, result_type=result, idempotent=idempotent, **options.calls)
-
-    def stream(*args: Any, **kwargs: Any) -> StubStream[Any]:
-        args, params = bind(args, kwargs)
-        return StubStream.of(client.stream(method, *args, params=params, item_type=result, **options.streams))
-
-    caller = stream if declared.signature.replies else call
-    functools.update_wrapper(caller, declared.function)
-    return caller
 
 
 class StubStream(Stream[T]):
