@@ -60,6 +60,17 @@ def linger_seconds(value: Any) -> float:
     return value
 
 
+def flag(what: str, value: Any) -> bool:
+    """Yes or no: a text that says no would be true.
+
+    Raises:
+        TypeError: It is neither True nor False.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} is True or False; got {value!r}")
+    return value
+
+
 def seconds(what: str, value: Any) -> float:
     """A time; endless where it is as good as that.
 

@@ -9,6 +9,8 @@ import gc
 import logging
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -26,6 +28,8 @@ from aiozpat import (
     Message,
     PeerUnreachable,
     Proxy,
+    Publisher,
+    Puller,
     Pusher,
     Replier,
     Request,
@@ -1087,3 +1091,121 @@ async def test_a_bound_requester_gets_its_reply_behind_any_number_of_late_ones()
 
 async def echo_of(request: Request) -> bytes:
     return request.body
+
+
+async def test_the_same_question_of_two_peers_is_two_requests() -> None:
+    async with (
+        Router(bind=LOOPBACK) as router,
+        Requester(connect=router.endpoint) as one,
+        Requester(connect=router.endpoint) as two,
+    ):
+        asking = [asyncio.create_task(peer.request("ping", timeout=PATIENCE)) for peer in (one, two)]
+        waiting = {await router.recv(PATIENCE), await router.recv(PATIENCE)}
+        assert len(waiting) == 2
+        for request in waiting:
+            assert request in waiting
+            await request.reply("pong")
+        assert [(await answer).text() for answer in asking] == ["pong", "pong"]
+
+
+@pytest.mark.parametrize("more", [0, 1, 2])
+async def test_an_endpoint_that_a_requester_connects_to_later_has_its_turn_after_the_others(
+    port: int, more: int
+) -> None:
+    async with Replier(bind=LOOPBACK) as replier:
+        serving = asyncio.create_task(replier.serve(_same))
+        dead = f"tcp://127.0.0.1:{port}"
+        async with Requester(connect=[replier.endpoint] * (1 + more)) as requester:
+            assert (await requester.request("first", timeout=PATIENCE)).text() == "first"
+            requester.connect(dead)
+            answers: list[str] = []
+            for number in range(6):
+                try:
+                    answers.append((await requester.request(str(number), timeout=0.3)).text())
+                except TimedOut:
+                    answers.append("-")
+            assert answers == ["0", "-", "2", "-", "4", "-"]
+    await serving
+
+
+async def _same(request: Request) -> tuple[bytes, ...]:
+    return request.frames
+
+
+@pytest.mark.parametrize("kind", ["publisher", "pusher"])
+def test_waiting_on_another_loop_of_the_same_thread_is_refused(kind: str) -> None:
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    sender: Any = Publisher(bind=LOOPBACK) if kind == "publisher" else Pusher(bind=LOOPBACK)
+
+    async def send_until_it_waits() -> None:
+        for _ in range(1000):
+            await sender.send("topic")
+
+    try:
+        first.run_until_complete(sender.__aenter__())
+        with pytest.raises(errors.UsageError, match="another event loop"):
+            second.run_until_complete(send_until_it_waits())
+        first.run_until_complete(sender.close())
+    finally:
+        first.close()
+        second.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+@pytest.mark.parametrize("left", [0, 2, 3, 4, 7, 8, 12, 17])
+def test_where_no_files_are_left_there_is_an_error_and_the_process_lives(left: int) -> None:
+    ended = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", _SHORT_OF_FILES, str(left)], capture_output=True, text=True, timeout=15, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "raise the limit of this process (`ulimit -n`)" in ended.stdout
+
+
+_SHORT_OF_FILES = """
+import asyncio, os, resource, sys
+import aiozpat
+
+async def main():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    files = []
+    try:
+        while True:
+            files.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        for _ in range(int(sys.argv[1])):
+            os.close(files.pop())
+    try:
+        async with aiozpat.Pusher(bind="tcp://127.0.0.1:*"):
+            pass
+    except aiozpat.AiozpatError as error:
+        print(error)
+
+asyncio.run(main())
+"""
+
+
+async def test_an_ipc_address_chosen_by_the_system_holds_in_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TMPDIR", "TEMPDIR", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    async with Puller(bind="ipc://*") as puller:
+        assert puller.endpoint.startswith(f"ipc://{tmp_path}/")
+        (elsewhere := tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(elsewhere)
+        async with Pusher(connect=puller.endpoint) as pusher:
+            await pusher.send("here", timeout=PATIENCE)
+            assert (await puller.recv(PATIENCE)).text() == "here"
+
+
+async def test_options_of_the_wrong_kind_are_refused_at_once() -> None:
+    async def answer(request: Request, error: Exception) -> bytes:
+        return b""
+
+    with pytest.raises(TypeError, match="delimiter is True or False"):
+        Dealer(bind=LOOPBACK, delimiter="no")  # type: ignore[arg-type]  # the mistake
+    async with Router(bind=LOOPBACK) as router:
+        for wrong in (answer, "nope"):
+            with pytest.raises(errors.UsageError, match="on_error is a plain function"):
+                await router.serve(_same, on_error=wrong)  # type: ignore[arg-type]  # the mistake

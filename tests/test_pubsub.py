@@ -480,3 +480,22 @@ async def test_a_sender_that_waits_leaves_the_processor_alone() -> None:
                 turns = 0
                 await publisher.send("x" * 1000, timeout=0.5)
         assert turns < 100  # every 20 ms, and whenever the peer takes something
+
+
+@pytest.mark.parametrize("said", [b"\1\0", b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03" + bytes(189)])
+async def test_a_stranger_is_no_subscriber(said: bytes) -> None:
+    async with Publisher(bind=LOOPBACK) as publisher:
+        with contextlib.closing(create_connection(("127.0.0.1", int(publisher.endpoint.rpartition(":")[2])))) as peer:
+            peer.sendall(said)
+            await until(lambda: "subscription not counted" in publisher.statistics().notices)
+        assert publisher.subscribers("weather") == 0
+        async with Subscriber(connect=publisher.endpoint, topics="weather"):
+            await publisher.wait_for_subscribers("weather", timeout=PATIENCE)
+            assert publisher.subscribers("weather") == 1
+
+
+async def test_a_publisher_that_is_closed_has_no_subscribers() -> None:
+    async with Publisher(bind=LOOPBACK) as publisher, Subscriber(connect=publisher.endpoint, topics="weather"):
+        await publisher.wait_for_subscribers("weather", timeout=PATIENCE)
+        await publisher.close()
+        assert publisher.subscribers("weather") == 0

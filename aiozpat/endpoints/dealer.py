@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from aiozpat.checks import flag
 from aiozpat.endpoints.receiver import Receiver, is_much
 from aiozpat.endpoints.sender import Sender
 from aiozpat.message import Message
@@ -28,6 +29,7 @@ class Dealer(Sender, Receiver[Message]):
 
     Raises:
         InvalidEndpoint: Not an endpoint that can be bound or connected to.
+        TypeError: `delimiter` is neither True nor False.
     """
 
     _kind = SocketKind.DEALER
@@ -43,7 +45,7 @@ class Dealer(Sender, Receiver[Message]):
         context: Context | None = None,
     ) -> None:
         super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
-        self._delimiter = delimiter
+        self._delimiter = flag("delimiter", delimiter)
 
     def _try(self, frames: Sequence[bytes]) -> bool:
         return super()._try([b"", *frames] if self._delimiter else frames)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 from aiozpat.codec import ENCODE_ERRORS, pack
-from aiozpat.endpoints.peers import Watching
+from aiozpat.endpoints.peers import Watching, is_inproc
 from aiozpat.endpoints.publication import is_echo, topic_bytes
 from aiozpat.endpoints.sender import Outgoing
 from aiozpat.endpoints.subscriptions import Subscriptions
@@ -111,7 +111,8 @@ class Publisher(Outgoing, Watching):
         """How many connections have subscribed to a prefix of the topic, so that they get what is published there.
 
         Subscribers behind a proxy are one connection. Those on inproc:// count as one together, and go on counting when
-        they have left: libzmq does not say which came from there.
+        they have left: libzmq does not say which came from there. Those of ZeroMQ 2 do not count: they don't say what
+        they subscribe to. Once it is closed there is none.
         """
         return self._subscriptions.count(topic_bytes(topic))
 
@@ -167,6 +168,9 @@ class Publisher(Outgoing, Watching):
             self._notices.note("not a subscription", f"{self!r}: a subscriber sent a message of its own")
         elif connection >= 0 and connection not in self._connections:
             return  # of a connection that has ended
+        elif connection < 0 and not any(map(is_inproc, self.endpoints)):
+            if data[:1] == b"\1":  # libzmq's own for a peer that speaks ZMTP 1.0, or was taken for one: nobody left it
+                self._notices.note("subscription not counted", f"{self!r}: of a stranger, or of ZeroMQ 2")
         elif data[:1] == b"\0":
             if connection >= 0:  # without one it is libzmq's own for a connection that has ended, or came by inproc
                 self._subscriptions.remove(connection, prefix)
@@ -192,3 +196,7 @@ class Publisher(Outgoing, Watching):
 
     def _on_gone(self, fd: int) -> None:
         self._subscriptions.drop(fd)
+
+    def _on_close(self, reason: str) -> None:
+        super()._on_close(reason)
+        self._subscriptions = Subscriptions()

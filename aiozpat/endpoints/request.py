@@ -18,7 +18,7 @@ class Answers(Protocol):
 
 
 class Request(Message, frozen=True, gc=True):  # gc: it refers to the endpoint that may hold it
-    """A message received by a `Router` or `Replier`.
+    """A message received by a `Router` or `Replier`; equal to itself only: another peer may have sent the same frames.
 
     Attributes:
         identity: The routing id of the peer that sent it, for `router.send(identity, ...)`.
@@ -29,6 +29,12 @@ class Request(Message, frozen=True, gc=True):  # gc: it refers to the endpoint t
     identity: bytes
     envelope: tuple[bytes, ...] = ()
     _answered: bool = False
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
 
     @property
     def answered(self) -> bool:

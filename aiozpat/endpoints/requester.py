@@ -51,7 +51,8 @@ class Requester(Endpoint):
         self._line = Line()
         self._inbox: Inbox[Message] = Inbox(1, _nothing, _nothing)
         self._asked = False  # whether somebody waits for a reply
-        self._sent_before = 0  # by earlier sockets
+        self._first = 0  # whose turn it was among the addresses
+        self._sent_before = 0  # when that was
 
     async def request(self, *frames: FrameLike, timeout: float | None = None) -> Message:
         """Send a request and wait for its reply.
@@ -115,9 +116,26 @@ class Requester(Endpoint):
             return
         self._socket.detach(0)
         # A socket begins with its first address, and that which was asked last may be dead.
-        turn = (self._sent - self._sent_before) % len(self._addresses)
+        turn = self._turn_among_addresses()
         self._addresses = self._addresses[turn:] + self._addresses[:turn]
+        self._first = 0
+
+    def connect(self, endpoint: str) -> None:
+        """Connect to one more endpoint, in the background; its turn comes after that of the others.
+
+        Raises:
+            InvalidEndpoint: Not an address that can be connected to.
+        """
+        first = self._turn_among_addresses() if self._addresses else 0
+        super().connect(endpoint)
+        self._first = first
+
+    def _turn_among_addresses(self) -> int:
+        """Which address is to be asked next, each counted once, as libzmq does; from here on `_first` stands for it."""
+        self._addresses = list(dict.fromkeys(self._addresses))
+        turn = (self._first + self._sent - self._sent_before) % len(self._addresses)
         self._sent_before = self._sent
+        return turn
 
     def _on_readable(self) -> None:
         frames = self._socket.receive() if self._socket is not None else None

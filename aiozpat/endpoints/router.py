@@ -49,7 +49,7 @@ class Responder(Receiver[Request]):
                 since it would wait for ever.
 
         Raises:
-            UsageError: Another `serve` runs, or the handler is no coroutine function.
+            UsageError: Another `serve` runs, the handler is no coroutine function, or `on_error` no plain one.
             ValueError: `max_concurrency` is no whole number above 0.
             TypeError: It is no number.
             Closed: The endpoint is closed.

@@ -85,6 +85,7 @@ class Outgoing(Endpoint):
 
     async def _finish(self, parts: Sequence[bytes], timeout: float | None, *, after_a_turn: bool = False) -> None:
         """Send one message after a turn for the loop's other tasks, or when there is room for it."""
+        self._usable()  # on another loop, nobody would wake it
         try:
             if after_a_turn:
                 await asyncio.sleep(0)  # before anything is sent: cancelled here, nothing was

@@ -47,6 +47,9 @@ class Serving:
             getattr(handler, "__call__", None)  # noqa: B004 - an object whose __call__ is async is a handler too
         ):
             raise UsageError("a handler is `async def`; blocking code goes through asyncio.to_thread inside it")
+        anything: object = on_error
+        if anything is not None and (not callable(anything) or inspect.iscoroutinefunction(anything)):
+            raise UsageError("on_error is a plain function of the message and the exception, which returns the answer")
         self._endpoint = endpoint
         self._handler = handler
         self._on_error = on_error

@@ -13,6 +13,7 @@ from aiozpat.errors import AddressInUse, InvalidEndpoint
 _FORMS = (
     "tcp://127.0.0.1:5555, tcp://*:5555 (bind), tcp://127.0.0.1:* (bind, any free port), ipc:///path or inproc://name"
 )
+_IPC_BYTES = 103  # of a path, as many as every system's sockets take
 _INPROC_BYTES = 245  # of a name; libzmq binds longer ones too, but can't say any more where
 
 
@@ -92,6 +93,12 @@ def check_ipc_free(endpoint: str) -> None:
         raise InvalidEndpoint(f"can't bind {endpoint!r}: {error}") from None
     if listening:
         raise AddressInUse(f"{endpoint} is in use: stop who listens there, or bind another path")
+
+
+def absolute(endpoint: str) -> str:
+    """An ipc:// endpoint with its whole path, as programs in other folders need it; as it is if that is too long."""
+    path = Path(endpoint.removeprefix("ipc://")).absolute()
+    return f"ipc://{path}" if len(os.fsencode(path)) <= _IPC_BYTES else endpoint
 
 
 def is_free(endpoint: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import zmq
 
 from aiozpat.errors import AddressInUse, InvalidEndpoint
-from aiozpat.transport.address import check_bind, check_connect, check_ipc_free
+from aiozpat.transport.address import absolute, check_bind, check_connect, check_ipc_free
 
 
 def bind(socket: Any, endpoint: str, *, ipv6: bool) -> str:
@@ -25,7 +25,7 @@ def bind(socket: Any, endpoint: str, *, ipv6: bool) -> str:
     except zmq.ZMQError as error:
         raise _bind_error(endpoint, error) from None
     bound: bytes = socket.getsockopt(zmq.LAST_ENDPOINT)
-    return bound.rstrip(b"\0").decode()
+    return absolute(bound.rstrip(b"\0").decode()) if endpoint == "ipc://*" else bound.rstrip(b"\0").decode()
 
 
 def connect(socket: Any, endpoint: str, *, ipv6: bool) -> str:

@@ -14,9 +14,11 @@ import zmq.asyncio
 
 from aiozpat.checks import given, whole_number
 from aiozpat.errors import AiozpatError, Closed, UsageError
-from aiozpat.transport.process import prepare
+from aiozpat.transport.process import prepare, require_files
 
 _log = logging.getLogger("aiozpat.transport")
+_FILES_OF_CONTEXT = 10  # with its threads
+_FILES_OF_SOCKET = 8  # with its monitor, and until it is bound or connected
 _MAX_SOCKETS = 65_535  # libzmq's default of 1023 ends in EMFILE at 341 DEALERs with monitors
 _GRACE = 1.0  # seconds past the longest linger until an ending context is left to its thread
 
@@ -89,6 +91,7 @@ class Context:
         if self._loop is not None and self._loop() is not loop:
             raise UsageError("this Context belongs to another event loop; a Context and its endpoints share one loop")
         self._loop = ref(loop)
+        require_files(_FILES_OF_SOCKET + (_FILES_OF_CONTEXT if self._zmq is None else 0))
         if self._zmq is None:
             self._zmq = _new_zmq_context(self._io_threads)
         self._users += 1

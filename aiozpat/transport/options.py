@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 
 import zmq
 
-from aiozpat.checks import given
+from aiozpat.checks import flag, given
 
 MIB = 1024 * 1024
 _LEAST_MESSAGE_BYTES = 600  # libzmq measures the handshake too; CURVE's, with a long identity, has up to 547
@@ -67,8 +67,7 @@ class SocketOptions:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type == "bool":
-                if not isinstance(value, bool):
-                    raise TypeError(f"SocketOptions.{field.name} is True or False; got {value!r}")
+                flag(f"SocketOptions.{field.name}", value)
                 continue
             if value is None and str(field.type).endswith("None"):
                 continue

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from aiozpat.errors import AiozpatError
+
 T = TypeVar("T")
 
 # bytes. A message with as much, freed, would have the same effect: so a larger one changes nothing that is of use.
@@ -46,6 +48,27 @@ def prepare() -> None:
         _prepared = True
         _seed_routing_ids()
         _keep_freed_memory()
+
+
+def require_files(count: int) -> None:
+    """See to it that the process may open so many files more: libzmq ends the process where it gets none for itself.
+
+    Raises:
+        AiozpatError: It may not.
+    """
+    opened: list[int] = []
+    try:
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        while len(opened) < count:
+            opened.append(os.dup(opened[0]))
+    except OSError as error:
+        raise AiozpatError(
+            f"a ZeroMQ socket needs up to {count} open files more: {error.strerror}; close some, or raise the limit of "
+            "this process (`ulimit -n`)"
+        ) from None
+    finally:
+        for file in opened:
+            os.close(file)
 
 
 def _seed_routing_ids() -> None:
