@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -78,10 +80,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, of those that no system gives out by itself: other tests run meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)  # whatever a test has seeded
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def memory_of(pid: int) -> int:
