@@ -8,6 +8,7 @@ import gc
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -165,19 +166,26 @@ def test_an_optional_buffer_may_be_none() -> None:
     assert Decoder(bytes | None).decode(b"\xc0", [memoryview(b"unused")]) is None
 
 
-@pytest.mark.parametrize("wanted", [list[Any], dict[str, Any], list, dict, dict[str, list[Any]], list[dict[str, Any]]])
+@pytest.mark.parametrize(
+    "wanted",
+    [list[Any], dict[str, Any], list, dict, tuple, tuple[Any, ...], dict[str, list[Any]], list[dict[str, Any]]],
+)
 def test_a_buffer_among_values_of_no_type_comes_back_as_bytes(wanted: Any) -> None:
-    value: Any = msgspec.msgpack.Ext(1, b"\x00")
-    for kind in reversed(str(wanted).split("[")):
-        if "list" in kind:
-            value = [value]
-        elif "dict" in kind:
-            value = {"a": value}
-    raw = msgspec.msgpack.encode(value)
-    part = Decoder(wanted).decode(raw, [memoryview(b"one")])
-    (parts, error) = ItemDecoder(wanted).decode(b"\x92" + raw + raw, [memoryview(b"one")])
+    def record_of(index: int) -> bytes:
+        value: Any = msgspec.msgpack.Ext(1, bytes([index]))
+        for kind in reversed(str(wanted).split("[")):
+            if "list" in kind or "tuple" in kind:
+                value = [value]
+            elif "dict" in kind:
+                value = {"a": value}
+        return msgspec.msgpack.encode(value)
+
+    part = Decoder(wanted).decode(record_of(0), [memoryview(b"one")])
+    (parts, error) = ItemDecoder(wanted).decode(
+        b"\x92" + record_of(0) + record_of(1), [memoryview(b"one"), memoryview(b"one")]
+    )
     assert (parts, error) == ([part, part], None)
-    while isinstance(part, (list, dict)):
+    while isinstance(part, (list, dict, tuple)):
         part = part["a"] if isinstance(part, dict) else part[0]
     assert type(part) is bytes
 
@@ -276,3 +284,18 @@ def test_params_with_large_bytes_come_back_as_they_were(data: list[bytes]) -> No
     assert len(buffers) == sum(len(value) >= BUFFER_THRESHOLD for value in data)
     views = [memoryview(buffer) for buffer in buffers]
     assert [Decoder(bytes).decode(encode(item), views) for item in msgspec.msgpack.decode(raw)] == data
+
+
+@pytest.mark.parametrize("last", [b"\xd4\x01\x00", b"\x07"], ids=["all alike", "one of another type"])
+def test_a_few_bytes_never_stand_for_a_buffer_again_and_again(last: bytes) -> None:
+    buffer = memoryview(LARGE)
+    tracemalloc.start()
+    try:
+        values, error = ItemDecoder(bytes).decode(b"\xdc\x00\x64" + b"\xd4\x01\x00" * 99 + last, [buffer])
+        with pytest.raises(InvalidArgument, match="buffer 0 is referred to twice"):
+            Decoder(list[bytes]).decode(b"\xdc\x00\x64" + b"\xd4\x01\x00" * 100, [buffer])
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(LARGE)
+    finally:
+        tracemalloc.stop()
+    assert len(values) == 1
+    assert "referred to twice" in str(error)

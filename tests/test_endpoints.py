@@ -706,8 +706,9 @@ async def test_what_lingers_is_delivered_while_the_address_is_free() -> None:
                     puller.recv()
 
 
-async def test_a_linger_of_years_is_one_too() -> None:
-    async with Dealer(bind=LOOPBACK, linger=1e12):
+@pytest.mark.parametrize("linger", [1e12, sys.float_info.max])
+async def test_a_linger_of_years_is_one_too(linger: float) -> None:
+    async with Dealer(bind=LOOPBACK, linger=linger):
         pass
 
 
@@ -806,6 +807,14 @@ async def test_who_has_no_loop_is_told_where_to_do_it() -> None:
 )
 def test_options_are_of_their_kind(wrong: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=f"SocketOptions.{next(iter(wrong))} is"):
+        aiozpat.SocketOptions(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"keepalive_probes": 128}, {"keepalive_idle_seconds": 32_768}, {"keepalive_interval_seconds": 32_768}]
+)
+def test_options_that_the_system_would_refuse_without_a_word_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"SocketOptions.{next(iter(wrong))} is a whole number above 0, up to"):
         aiozpat.SocketOptions(**wrong)
 
 
@@ -1209,3 +1218,82 @@ async def test_options_of_the_wrong_kind_are_refused_at_once() -> None:
         for wrong in (answer, "nope"):
             with pytest.raises(errors.UsageError, match="on_error is a plain function"):
                 await router.serve(_same, on_error=wrong)  # type: ignore[arg-type]  # the mistake
+
+
+async def test_what_is_received_counts_messages_and_not_answers_to_ready() -> None:
+    async with Publisher(bind=LOOPBACK) as publisher, Subscriber(connect=publisher.endpoint, topics="") as subscriber:
+        assert await subscriber.ready(PATIENCE)
+        await publisher.send("topic")
+        await subscriber.recv(PATIENCE)
+        assert subscriber.statistics().received == 1
+
+
+async def test_a_reply_that_fails_behind_one_that_was_sent_leaves_the_request_answered() -> None:
+    async with Router(bind=LOOPBACK) as router, Dealer(connect=router.endpoint) as dealer:
+        await dealer.send("ask")
+        request = await router.recv(PATIENCE)
+        await request.reply("one")
+        with pytest.raises(ValueError, match="a frame of"):
+            await request.reply(bytes(17 * 1024 * 1024))
+        assert request.answered
+
+
+async def test_handlers_that_others_cancel_are_answered_for_and_said_to_be_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handlers: list[asyncio.Task[Any]] = []
+
+    async def wait(request: Request) -> bytes:
+        task = asyncio.current_task()
+        assert task is not None
+        handlers.append(task)
+        await asyncio.sleep(PATIENCE)
+        return b""
+
+    async with Replier(bind=LOOPBACK) as replier, Requester(connect=replier.endpoint) as requester:
+        serving = asyncio.create_task(replier.serve(wait))
+        asking = asyncio.create_task(requester.request("?", timeout=PATIENCE))
+        await until(lambda: bool(handlers))
+        handlers[0].cancel()
+        assert (await asking).body == b""
+        assert "the handler was cancelled" in caplog.text
+        assert dict(replier.statistics().notices) == {"handler failed": 1}
+    await serving
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are no eager tasks")
+async def test_a_handler_of_an_eager_task_that_closes_its_endpoint_ends() -> None:
+    loop = asyncio.get_running_loop()
+    seen: list[str] = []
+
+    async def close(request: Request) -> bytes:
+        await replier.close()
+        try:
+            await asyncio.sleep(PATIENCE)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+        return b""
+
+    def eager(loop: asyncio.AbstractEventLoop, work: Any, context: Any = None, **_: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(work, loop=loop, context=context, eager_start=True)  # type: ignore[call-arg]  # 3.12
+
+    loop.set_task_factory(eager)
+    try:
+        async with Replier(bind=LOOPBACK) as replier, Dealer(connect=replier.endpoint, delimiter=True) as dealer:
+            serving = asyncio.create_task(replier.serve(close))
+            await dealer.send("?")
+            await asyncio.wait_for(serving, PATIENCE)
+    finally:
+        loop.set_task_factory(None)
+    assert seen == ["cancelled"]
+
+
+async def test_a_server_without_a_socket_leaves_no_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(self: Socket) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(Socket, "_add_reader", cannot)
+    with pytest.raises(NotImplementedError):
+        await aiozpat.Server(aiozpat.Service("s"), bind=LOOPBACK).__aenter__()
+    assert open_contexts() == 0

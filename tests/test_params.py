@@ -262,8 +262,8 @@ def test_a_buffer_has_the_type_that_was_asked_for(by_name: bool) -> None:
 
 
 def test_a_buffer_among_values_of_no_type_is_bytes() -> None:
-    sent = [[1, reference(0)], {"a": [reference(0)]}, [reference(0), reference(0)]]
-    first, second, third = params_of(loose).decode(pack(sent), frames(b"0"))
+    sent = [[1, reference(0)], {"a": [reference(1)]}, [reference(2), reference(3)]]
+    first, second, third = params_of(loose).decode(pack(sent), frames(b"0", b"1", b"2", b"3"))
     assert type(first[1]) is type(second["a"][0]) is bytes
     assert type(third[1]) is memoryview
 
@@ -284,6 +284,7 @@ def test_params_without_buffers_still_decode_after_one_with() -> None:
 BAD_REFERENCES = [
     pytest.param(blob, [reference(1)], frames(b"zero"), "buffer 1 of a record that brought 1", id="past the last"),
     pytest.param(blob, [reference(-1)], frames(b"zero"), "buffer -1 of", id="negative"),
+    pytest.param(blobs, [reference(0)] * 2, frames(b"zero"), "buffer 0 is referred to twice", id="twice"),
     pytest.param(blob, [reference(2**63)], frames(b"zero"), "buffer 9223372036854775808 of", id="huge"),
     pytest.param(blob, [reference(0)], [], "got `ext`", id="no buffers at all"),
     pytest.param(blob, [msgspec.msgpack.Ext(7, b"\0")], frames(b"zero"), "extension 7", id="another extension"),

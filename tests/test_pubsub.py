@@ -377,6 +377,9 @@ def test_the_table_of_subscriptions_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     table.drop(1)
     table.remove(1, b"0")
     assert len(table) == table.count(b"0") == 0
+    assert [table.add(2, b"%d" % number) for number in range(10)] == [True] * 10
+    assert not table.add(3, b"no room")
+    assert list(table._by_connection) == [2]
 
 
 async def test_thousands_of_topics_arrive_all() -> None:

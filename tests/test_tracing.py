@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import aiozpat
-from aiozpat import Client, Proceed, Server, errors
+from aiozpat import Client, Proceed, Server, Service, errors
 from aiozpat.observability import otel
 from aiozpat.observability.otel import Tracing
 from tests.support import LOOPBACK, Calc, Process, until
@@ -338,3 +338,25 @@ async def test_attributes_of_methods_are_kept_for_so_many_only(
                 await client.call(f"no.{number}")
     assert [(span.attributes or {})["rpc.method"] for span in traced.take()] == [f"no.{number}" for number in range(5)]
     assert len(traced.tracing._attributes) == 2
+
+
+async def test_an_error_whose_text_cant_be_had_keeps_its_code(traced: Traced) -> None:
+    class Mute(errors.Unavailable):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    service = Service("s")
+
+    @service.method
+    async def fail() -> None:
+        raise Mute("x")
+
+    async with (
+        Server(service, bind=LOOPBACK, interceptors=[traced.tracing]) as server,
+        Client(server.endpoint) as client,
+    ):
+        with pytest.raises(errors.Unavailable):
+            await client.call("s.fail")
+        await until(lambda: server.statistics().running == 0)
+        (span,) = traced.take()
+        assert says(span)[0] == "UNAVAILABLE"

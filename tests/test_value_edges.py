@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Protocol, TypeVar
@@ -15,6 +16,7 @@ from aiozpat.codec import Decoder, hooks
 from aiozpat.observability.notices import printable
 from tests.support import LOOPBACK, PATIENCE
 
+attrs = pytest.importorskip("attrs")
 numpy = pytest.importorskip("numpy")
 pydantic = pytest.importorskip("pydantic")
 
@@ -261,3 +263,53 @@ def test_what_can_not_travel_is_refused_when_it_is_registered(register: Any, tex
 
 async def _checked(x: Checked) -> None:
     """Nothing."""
+
+
+class Named(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # as above
+    """A model with bytes, which pydantic reads from text, and an address."""
+
+    data: bytes
+    url: pydantic.HttpUrl | None = None  # type: ignore[name-defined]  # as above
+
+
+@pytest.mark.parametrize("codec", [None, JSON()], ids=["msgpack", "json"])
+async def test_bytes_and_addresses_of_a_pydantic_model_come_back_or_are_refused(codec: JSON | None) -> None:
+    service = Service("s")
+
+    @service.method
+    async def same(x: Named) -> Named:
+        return x
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, codec=codec) as client:
+        sent = Named(data=b"hi", url="https://example.org/a?b=1")
+        assert await client.call("s.same", sent, result_type=Named) == sent
+        binary = Named(data=b"\xff\0")
+        if codec is None:
+            assert await client.call("s.same", binary, result_type=Named) == binary
+        else:
+            with pytest.raises(errors.InvalidArgument, match="can't be encoded"):
+                await client.call("s.same", binary)
+
+
+@attrs.define
+class Private:
+    """A class with an attribute that msgspec passes over."""
+
+    _hidden: int = 1
+
+
+def test_private_attributes_of_attrs_are_refused_and_not_lost() -> None:
+    with pytest.raises(TypeError, match="private attributes of attrs, as '_hidden', don't travel"):
+        Decoder(list[Private])
+
+
+async def test_an_array_in_a_tuple_of_any_length_is_bytes_whatever_its_size() -> None:
+    service = Service("s")
+
+    @service.method
+    async def kinds(x: tuple[Any, ...]) -> list[str]:
+        return [type(part).__name__ for part in x]
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for size in (8, LARGE):
+            assert await client.call("s.kinds", (array("B", bytes(size)), 1)) == ["bytes", "int"]

@@ -40,7 +40,9 @@ def simplified(value: Any, place: Callable[[Buffer], Any]) -> Any:
         NotImplementedError: Nobody knows how.
         TypeError: An array of objects, or of records.
     """
-    if _is_model(type(value)):
+    if hasattr(value, "unicode_string"):  # a URL of pydantic's
+        return value.unicode_string()
+    if is_model(type(value)):
         return value.model_dump(round_trip=True, by_alias=not _reads_names())  # as the same class reads it
     numpy = sys.modules.get("numpy")
     if numpy is not None:
@@ -85,7 +87,7 @@ def restored(kind: Any, value: Any) -> Any:
     """
     if kind is object:
         return value
-    if _is_model(kind):
+    if is_model(kind):
         return _validated(kind, value)
     if is_array(kind):
         return _restored_array(kind, value)
@@ -138,10 +140,11 @@ def _dtype_of(kind: Any, numpy: Any) -> Any:
 
 def schema(kind: Any) -> dict[str, Any]:
     """The JSON Schema of a type that msgspec does not know; `{}`, which allows anything, where nobody does."""
-    return kind.model_json_schema() if _is_model(kind) else {}
+    return kind.model_json_schema() if is_model(kind) else {}
 
 
-def _is_model(kind: Any) -> bool:
+def is_model(kind: Any) -> bool:
+    """Whether it is a model of pydantic's."""
     return isinstance(kind, type) and hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_validate")
 
 
@@ -159,10 +162,14 @@ def check(wanted: Any) -> None:
     for info in _within(msgspec.inspect.type_info(wanted), set()):
         if isinstance(info, msgspec.inspect.CustomType):
             kind = info.cls
-            if kind is not object and not _is_model(kind) and not is_array(kind):
+            if kind is not object and not is_model(kind) and not is_array(kind):
                 raise TypeError(f"{kind!r} is no type that can travel: use builtins, dataclasses, msgspec Structs, ...")
         elif isinstance(info, msgspec.inspect.DataclassType) and hasattr(info.cls, "__pydantic_validator__"):
             raise TypeError(f"{info.cls!r} is pydantic's dataclass, which would not check it here: use a BaseModel")
+        elif isinstance(info, msgspec.inspect.DataclassType) and hasattr(info.cls, "__attrs_attrs__"):
+            for field in info.fields:
+                if field.name.startswith("_"):  # msgspec leaves those out
+                    raise TypeError(f"{info.cls!r}: private attributes of attrs, as {field.name!r}, don't travel")
 
 
 def takes_buffers(wanted: Any) -> bool:

@@ -145,23 +145,24 @@ class Decoder:
     def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> Any:
         """Decode a record's value that may refer to the record's buffers.
 
-        Where `Any` is asked for, in a list or dict too, a buffer becomes bytes, as it would be if it had come in-band.
+        Where `Any` is asked for, in a list, tuple or dict too, a buffer becomes bytes, as if it had come in-band.
 
         Raises:
             InvalidArgument: It refers to a buffer that there is not, or is too large beside its buffers.
             msgspec.DecodeError: It is not of the type.
         """
-        if not buffers:
-            return self.plain(raw)
+        return self.take(raw, list(buffers)) if buffers else self.plain(raw)
+
+    def take(self, raw: Raw, left: list[memoryview | None]) -> Any:
+        """As `decode`, of the buffers that are left; those that the value refers to are taken out."""
         if not self._takes_buffers:
             return self._without(raw)
-        if self._direct is not None and bytes(raw) == _ONLY and len(buffers) == 1:
-            return self._direct(buffers[0])
+        if self._direct is not None and bytes(raw) == _ONLY and len(left) == 1 and left[0] is not None:
+            buffer, left[0] = left[0], None
+            return self._direct(buffer)
         if len(memoryview(raw)) > MIXED_LIMIT:
             raise InvalidArgument(f"more than {MIXED_LIMIT} bytes beside buffers")
-        value = msgspec.convert(
-            _with_buffers(raw, buffers), self._wanted, builtin_types=_NATIVE, dec_hook=hooks.restored
-        )
+        value = msgspec.convert(_with_buffers(raw, left), self._wanted, builtin_types=_NATIVE, dec_hook=hooks.restored)
         return loosened(value) if self._loose else value
 
     def _without(self, raw: Raw) -> Any:
@@ -196,7 +197,9 @@ class ItemDecoder:
     def _one_by_one(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], Exception | None]:
         values: list[Any] = []
         try:
-            values.extend(self._one.decode(item, buffers) for item in _unpack_items(raw))
+            left: list[memoryview | None] = list(buffers)
+            one = self._one
+            values.extend(one.take(item, left) if buffers else one.plain(item) for item in _unpack_items(raw))
         except Exception as error:  # also what a type's own validation raises
             return values, error
         return values, None
@@ -204,11 +207,13 @@ class ItemDecoder:
 
 def is_loose(wanted: Any) -> bool:
     """Whether no type is asked for, of a value or of what it holds."""
-    if wanted in (Any, object, list, dict) or isinstance(wanted, TypeVar):
+    if wanted in (Any, object, list, dict, tuple) or isinstance(wanted, TypeVar):
         return True
     origin, inner = get_origin(wanted), get_args(wanted)
     if origin in (Union, UnionType):
         return memoryview not in inner and any(map(is_loose, inner))
+    if origin is tuple:  # whose items have each their own type, unless it is of any length
+        return inner[1:] == (...,) and is_loose(inner[0])
     return origin in _CONTAINERS and bool(inner) and is_loose(inner[-1])
 
 
@@ -219,20 +224,29 @@ def loosened(value: Any) -> Any:
         return bytes(value)
     if kind is list:
         return [loosened(part) for part in value]
+    if kind is tuple:
+        return tuple(map(loosened, value))
     if kind is dict:
         return {key: loosened(part) for key, part in value.items()}
     return value
 
 
-def _with_buffers(raw: Raw, buffers: Sequence[memoryview]) -> Any:
-    """The value without types, its references replaced by the buffers."""
+def _with_buffers(raw: Raw, left: list[memoryview | None]) -> Any:
+    """The value without types, its references replaced by the buffers.
+
+    Each is given out once: where three bytes could stand for 16 MiB again and again, a record would decode into
+    terabytes.
+    """
 
     def resolve(code: int, data: memoryview) -> memoryview:
         if code != BUFFER_EXT:
             raise InvalidArgument(f"unknown MessagePack extension {code}")
         index = _unpack_index(data)
-        if not 0 <= index < len(buffers):
-            raise InvalidArgument(f"buffer {index} of a record that brought {len(buffers)}")
-        return buffers[index]
+        if not 0 <= index < len(left):
+            raise InvalidArgument(f"buffer {index} of a record that brought {len(left)}")
+        buffer, left[index] = left[index], None
+        if buffer is None:
+            raise InvalidArgument(f"buffer {index} is referred to twice")
+        return buffer
 
     return msgspec.msgpack.decode(raw, ext_hook=resolve)

@@ -104,8 +104,9 @@ class BatchReceiver(Receiver[M]):
         if socket is None:
             return True
         batch = socket.receive_many(min(_BATCH, self._inbox.room))
-        self._received += len(batch)
-        self._inbox.extend(self._messages(batch))
+        messages = self._messages(batch)
+        self._received += len(messages)
+        self._inbox.extend(messages)
         if socket.overlong:
             self._notices.note("message dropped", f"it had more than {MAX_FRAMES} frames", socket.overlong)
             socket.overlong = 0

@@ -67,9 +67,10 @@ class Request(Message, frozen=True, gc=True):  # gc: it refers to the endpoint t
         parts = to_frames(frames)
         if self._answered and self.expects_reply:
             raise UsageError(f"{self!r} is answered already; a REQ peer takes one reply")
+        before = self._answered
         force_setattr(self, "_answered", True)
         try:
             await self._endpoint._answer(self.identity, [*self.envelope, *parts], timeout)
         except BaseException:
-            force_setattr(self, "_answered", False)
+            force_setattr(self, "_answered", before)
             raise

@@ -74,6 +74,8 @@ class Serving:
                 task = loop.create_task(self._serve(request))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+                if self._ending and task.cancel():  # begun by an eager task factory, it has closed the endpoint itself
+                    self._notices.count("handler cancelled")
         except Closed:
             _log.debug("%r is closed: its serve ends", self._endpoint)
         finally:
@@ -83,10 +85,8 @@ class Serving:
         """End the handlers: the endpoint is closed, and `run` may wait for the place of one of them."""
         if not self._ending:
             self._ending = True
-            for task in self._tasks:
-                task.cancel()
-            if self._tasks:
-                self._notices.count("handler cancelled", len(self._tasks))
+            if cancelled := sum(task.cancel() for task in self._tasks):
+                self._notices.count("handler cancelled", cancelled)
 
     async def _end(self) -> None:
         self.cancel()
@@ -115,7 +115,7 @@ class Serving:
         except asyncio.CancelledError:
             if self._ending:
                 raise
-            return self._failed(request, Cancelled("the handler cancelled itself"))
+            return self._failed(request, Cancelled("the handler was cancelled"))
 
     def _parts(self, answer: Payload | None) -> Sequence[bytes] | None:
         """An answer's frames; one that can't be sent is the failure of who gave it."""

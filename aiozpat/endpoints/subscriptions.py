@@ -27,12 +27,11 @@ class Subscriptions:
 
     def add(self, connection: int, prefix: bytes) -> bool:
         """Note a subscription; False if there is no room for it."""
-        prefixes = self._by_connection.setdefault(connection, set())
-        if prefix in prefixes:
+        if prefix in self._by_connection.get(connection, ()):
             return True
         if self._size >= _MOST:
             return False
-        prefixes.add(prefix)
+        self._by_connection.setdefault(connection, set()).add(prefix)
         self._by_prefix.setdefault(prefix, set()).add(connection)
         self._lengths[len(prefix)] += 1
         self._size += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiozpat.errors import RpcError, UsageError
+from aiozpat.errors import RpcError, UsageError, text_of
 from aiozpat.observability.calls import AnyCall, Proceed, on_server, outcome
 from aiozpat.version import __version__
 
@@ -107,7 +107,7 @@ def _end(span: Span, call: AnyCall, error: BaseException | None) -> None:
     if not failed:
         return
     span.set_attribute("error.type", kind)
-    span.set_status(Status(StatusCode.ERROR, None if error is None else str(error)))
+    span.set_status(Status(StatusCode.ERROR, None if error is None else text_of(error)))
     if unexpected and error is not None:
         span.record_exception(error)
 

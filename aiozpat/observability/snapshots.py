@@ -55,7 +55,7 @@ class Snapshots:
             loop = asyncio.get_running_loop()
         except RuntimeError as error:
             raise UsageError("a server or client is watched from inside its block") from error
-        self._entries[type(watched), name] = _Entry(watched, loop, threading.get_ident())
+        self._entries[type(watched.statistics()), name] = _Entry(watched, loop, threading.get_ident())
 
     def read(self) -> list[tuple[str, Statistics]]:
         """What they say now; those that don't answer are left out."""

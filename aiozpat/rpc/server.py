@@ -164,9 +164,12 @@ class Server:
         name, services = self._settings.name, self._services
         codecs = [CODEC, *self._codecs]
         about = reserved_service(name, __version__, services, codecs, self.statistics, lambda: self._closed)
-        listener = Listener(
-            self._context or Context.current(), self._settings, self._limits, self._notices, self._codecs
-        )
+        context = self._context or Context.current()
+        context.hold()  # so that it ends if there is no socket
+        try:
+            listener = Listener(context, self._settings, self._limits, self._notices, self._codecs)
+        finally:
+            await context.release()
         try:
             for endpoint in self._bind:
                 listener.socket.bind(endpoint)

@@ -9,6 +9,13 @@ import zmq
 from aiozpat.checks import flag, given
 
 MIB = 1024 * 1024
+# Past these Linux refuses a TCP option, and libzmq then makes no connection at all, without a word.
+_MOST = {
+    "max_message_bytes": 2**63 - 1,
+    "keepalive_idle_seconds": 32_767,
+    "keepalive_interval_seconds": 32_767,
+    "keepalive_probes": 127,
+}
 _LEAST_MESSAGE_BYTES = 600  # libzmq measures the handshake too; CURVE's, with a long identity, has up to 547
 
 
@@ -72,7 +79,7 @@ class SocketOptions:
             if value is None and str(field.type).endswith("None"):
                 continue
             seconds = str(field.type).startswith("float")
-            most = 2**31 / 1000 - 1 if seconds else 2**63 - 1 if field.name == "max_message_bytes" else 2**31 - 1
+            most = 2**31 / 1000 - 1 if seconds else _MOST.get(field.name, 2**31 - 1)
             kind = "number" if seconds else "whole number"
             text = f"SocketOptions.{field.name} is a {kind} above 0, up to {int(most)}; got {value!r}"
             if not isinstance(value, (int, float)) or isinstance(value, bool):
@@ -132,7 +139,7 @@ def options_given(options: SocketOptions | None) -> SocketOptions:
 
 def linger_milliseconds(seconds: float) -> int:
     """How libzmq takes a linger: 24 days at most, which is all that it can count to."""
-    return min(round(seconds * 1000), 2**31 - 1)
+    return round(min(seconds * 1000, 2**31 - 1))
 
 
 def _milliseconds(seconds: float) -> int:
