@@ -1267,8 +1267,8 @@ async def test_a_handler_of_an_eager_task_that_closes_its_endpoint_ends() -> Non
     seen: list[str] = []
 
     async def close(request: Request) -> bytes:
-        await replier.close()
         try:
+            await replier.close()
             await asyncio.sleep(PATIENCE)
         except asyncio.CancelledError:
             seen.append("cancelled")
