@@ -37,11 +37,9 @@ def number(what: str, value: Any, *, zero: bool = False) -> None:
         ValueError: It is out of range.
     """
     text = f"{what} is a number {'from 0 up' if zero else 'above 0'}; got {value!r}"
-    try:
-        good = value > 0 or (zero and value == 0)
-    except TypeError:
-        raise TypeError(text) from None
-    if not good:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):  # a Decimal, say, adds to no float
+        raise TypeError(text)
+    if not (value > 0 or (zero and value == 0)):
         raise ValueError(text)
 
 

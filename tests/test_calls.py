@@ -11,6 +11,7 @@ import time
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import zmq
 
 import aiozpat
 from aiozpat import Client, ClientState, Limits, Server, errors
+from aiozpat.interceptors import RateLimit
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.listener import Listener
 from aiozpat.rpc.states import StateChanges
@@ -998,6 +1000,32 @@ async def test_arguments_of_a_call_that_are_none_are_named(calc: Calc) -> None:
                 await client.call("calc.add", 1, metadata=wrong)
 
 
+async def test_a_text_that_says_no_is_no_answer(calc: Calc, port: int) -> None:
+    no: Any = "no"
+    with pytest.raises(errors.UsageError, match="idempotent is True or False"):
+        calc.service.method(idempotent=no)(calc_add)
+    async with (
+        Server(calc.service, bind=LOOPBACK) as server,
+        Client(server.endpoint, retry=aiozpat.Retry()) as client,
+        Client(f"tcp://127.0.0.1:{port}") as nowhere,
+    ):
+        with pytest.raises(TypeError, match="idempotent is True or False"):
+            await client.call("calc.fail", "value", idempotent=no)
+        with pytest.raises(TypeError, match="wait_for_ready is True or False"):
+            await nowhere.call("calc.add", 1, wait_for_ready=no)
+    for wrong in ({"version": 3}, {"lifespan": 3}):
+        with pytest.raises(TypeError, match=f"a {next(iter(wrong))} is"):
+            aiozpat.Service("s", **wrong)  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(errors.UsageError, match="a method's name is an identifier; got 5"):
+        calc.service.method(name=5)(calc_add)  # type: ignore[call-overload]  # that is the point
+    with pytest.raises(TypeError, match="rate is a number"):
+        RateLimit("x", 1)  # type: ignore[arg-type]  # as above
+
+
+async def calc_add(a: int) -> int:
+    return a
+
+
 async def test_misuse_is_told_what_to_do(calc: Calc) -> None:
     with pytest.raises(errors.UsageError, match="at least one Service"):
         Server(bind=LOOPBACK)
@@ -1146,6 +1174,10 @@ async def test_notifications_that_never_left_are_counted(calc: Calc) -> None:
         ({"codec": aiozpat.JSON}, "a codec is an object"),
         ({"options": {"max_message_bytes": 1}}, "options are aiozpat.SocketOptions"),
         ({"interceptors": [5]}, "an interceptor is"),
+        ({"interceptors": [RateLimit]}, "an interceptor is"),
+        ({"interceptors": None}, "interceptors are a list"),
+        ({"timeout": Decimal(5)}, "timeout is a number above 0"),
+        ({"heartbeat": Decimal("0.3")}, "heartbeat is a number"),
         ({"retry": 3}, "retry is a policy"),
         ({"context": 5}, r"a context is an aiozpat\.Context"),
         ({"timeout": None}, "timeout is a number above 0"),
@@ -1182,6 +1214,7 @@ def test_what_is_no_such_thing_is_refused_when_a_server_is_made(calc: Calc) -> N
         ({"limits": 5}, r"limits are aiozpat\.Limits"),
         ({"context": 5}, r"a context is an aiozpat\.Context"),
         ({"grace": None}, "grace is a number"),
+        ({"send_tracebacks": "no"}, "send_tracebacks is True or False"),
         ({"bind": 5}, "an endpoint is text"),
         ({"bind": b"tcp://127.0.0.1:*"}, "an endpoint is text"),
     ]

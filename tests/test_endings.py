@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import sys
 import weakref
+from array import array
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 import aiozpat
-from aiozpat import Client, Conversation, Limits, Server, errors
+from aiozpat import Client, Conversation, Limits, Server, Service, errors
 from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.rpc import channel
@@ -313,3 +316,142 @@ async def test_a_client_that_a_handler_opens_and_keeps_holds_nothing_of_that_cal
             assert not _there("Job")
         finally:
             await kept[0].close()
+
+
+async def test_a_queued_call_has_nothing_of_the_call_that_made_room_for_it() -> None:
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+    services = Service("own"), Service("all")
+    for service, own in zip(services, (1, None), strict=True):
+
+        @service.method(max_concurrency=own)
+        async def whoami(name: str) -> str:
+            before = user.get()
+            user.set(name)
+            await asyncio.sleep(0)
+            return before
+
+    for service, limits in zip(services, (Limits(), Limits(max_concurrency=1)), strict=True):
+        async with (
+            Server(service, bind=LOOPBACK, limits=limits) as server,
+            Client(server.endpoint) as client,
+        ):
+            calls = (client.call(f"{service.name}.whoami", name) for name in ("ann", "ben", "cid"))
+            assert await asyncio.gather(*calls) == ["nobody"] * 3
+
+
+async def test_sys_exit_in_a_handler_ends_its_call_and_no_other() -> None:
+    service = Service("s")
+
+    @service.method
+    async def leave() -> None:
+        sys.exit("usage: ...")
+
+    @service.method
+    def leave_in_a_thread() -> None:
+        sys.exit(2)
+
+    @service.method
+    async def leave_a_stream() -> AsyncIterator[int]:
+        yield 1
+        sys.exit(2)
+
+    @service.method
+    async def stay() -> int:
+        return 1
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for name in ("s.leave", "s.leave_in_a_thread"):
+            with pytest.raises(errors.Internal, match="SystemExit"):
+                await client.call(name, timeout=PATIENCE)
+        with pytest.raises(errors.Internal, match="SystemExit"):
+            async with client.stream("s.leave_a_stream") as items:
+                async for _ in items:
+                    pass
+        assert await client.call("s.stay", timeout=PATIENCE) == 1
+        await until(lambda: server.statistics().running == 0)
+
+
+async def test_details_that_cant_be_sent_take_no_others_along(caplog: pytest.LogCaptureFixture) -> None:
+    service = Service("s")
+
+    @service.method
+    async def fail() -> None:
+        raise errors.NotFound("x", details={"n": 1, "numbers": array("d", [1.0]), "what": object()})
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.NotFound) as raised:
+            await client.call("s.fail", timeout=PATIENCE)
+        assert raised.value.details["n"] == 1
+        assert sorted(raised.value.details) == ["n", "numbers"]
+        assert "'what', of an error's details, can't be sent" in caplog.text
+
+
+async def test_what_an_iterator_raises_when_its_stream_is_left_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    service = Service("s")
+
+    @service.method
+    async def echo(numbers: AsyncIterator[int]) -> AsyncIterator[int]:
+        async for number in numbers:
+            yield number
+
+    async def failing() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError("at the end")
+
+    async with (
+        Server(service, bind=LOOPBACK) as server,
+        Client(server.endpoint) as client,
+        client.stream("s.echo", failing()) as items,
+    ):
+        assert await anext(items) == 1
+    assert "the iterator that was given to s.echo failed after the call had ended" in caplog.text
+    assert "at the end" in caplog.text
+
+
+async def test_what_an_interceptor_raises_behind_a_stream_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    service = Service("s")
+
+    @service.method
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+
+    async def failing(call: aiozpat.ClientCall, proceed: aiozpat.Proceed) -> Any:
+        await proceed()
+        raise LookupError("of an interceptor")
+
+    async with (
+        Server(service, bind=LOOPBACK) as server,
+        Client(server.endpoint, interceptors=[failing]) as client,
+        client.stream("s.numbers") as items,
+    ):
+        assert [item async for item in items] == [1]
+    assert "an interceptor of s.numbers ended with LookupError('of an interceptor')" in caplog.text
+
+
+async def test_streams_count_for_the_calls_that_may_be_in_flight() -> None:
+    service = Service("s")
+
+    @service.method
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.Event().wait()
+
+    async with (
+        Server(service, bind=LOOPBACK) as server,
+        Client(server.endpoint, max_in_flight=2) as client,
+        client.stream("s.numbers") as one,
+        client.stream("s.numbers") as two,
+    ):
+        assert (await anext(one), await anext(two)) == (1, 1)
+        with pytest.raises(errors.ResourceExhausted, match="max_in_flight"):
+            await client.stream("s.numbers").__aenter__()
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+async def test_a_call_without_time_says_so_even_where_there_is_no_connection(port: int, timeout: float) -> None:
+    async with Client(f"tcp://127.0.0.1:{port}") as client:
+        with pytest.raises(errors.DeadlineExceeded, match="the time for it was over before it began"):
+            await client.call("s.numbers", timeout=timeout)

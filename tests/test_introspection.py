@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -64,6 +65,29 @@ async def test_a_server_describes_its_services() -> None:
         assert statistics["sessions"] == 1
         assert set(statistics["methods"]) == {"shapes.move", "shapes.trace"}
         assert await client.call("aiozpat.health") == {"status": "serving"}
+
+
+async def test_what_is_too_much_or_cant_be_said_costs_the_schemas_only(caplog: pytest.LogCaptureFixture) -> None:
+    service = Service("many")
+    kind = dataclasses.make_dataclass("Wide", [(f"field_{number}", int, number) for number in range(200)])
+
+    async def take(x: Any) -> None: ...
+
+    take.__annotations__["x"] = kind
+    for number in range(80):
+        service.method(name=f"take_{number}", idempotent=number == 7)(take)
+
+    async def odd(x: int = 2**70, y: str = chr(0xD800)) -> None: ...
+
+    odd.__doc__ = f"About {chr(0xD800)}."
+    service.method(odd)
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, retry=aiozpat.Retry()) as client:
+        (described,) = (await client.call("aiozpat.info"))["services"]
+        assert len(described["methods"]) == 81
+        assert "it says nothing of types" in caplog.text
+        await until(lambda: "many.take_7" in client._idempotent)
+        assert "many.odd" not in client._idempotent
+        assert (await client.call("aiozpat.statistics"))["running"] == 0
 
 
 async def test_a_full_or_draining_server_still_says_how_it_is(calc: Calc) -> None:

@@ -72,7 +72,7 @@ def _array(array: Any, numpy: Any, place: Callable[[Buffer], Any]) -> list[Any]:
     if isinstance(array, numpy.ma.MaskedArray):
         raise TypeError("a masked array would lose its mask: send its `filled()`, or data and mask")
     if array.dtype.kind not in _KINDS:
-        raise TypeError(f"arrays of {array.dtype} can't be sent; what has a fixed size and holds no objects can")
+        raise TypeError(f"arrays of {array.dtype} can't be sent; those of numbers, text, bytes and times can")
     flat = numpy.ascontiguousarray(array).reshape(-1)
     data = flat.view(numpy.uint8).data if flat.size else memoryview(b"")
     return [array.dtype.str, list(array.shape), place(data)]

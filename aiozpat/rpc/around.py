@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from aiozpat.checks import params_of
+from aiozpat.checks import flag, params_of
 from aiozpat.errors import RpcError
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.hedge import race
@@ -84,7 +84,10 @@ class Around:
                 **options,
             )
 
-        last, twice = attempt, not streams and (idempotent or method in self._idempotent)  # no iterator is read twice
+        last, twice = (
+            attempt,
+            not streams and (flag("idempotent", idempotent) or method in self._idempotent),
+        )  # no iterator is read twice
         if twice and self._budget is not None and self._hedge is not None:
             last = partial(self._hedged, attempt, self._budget, self._hedge)
         if not self._interceptors:

@@ -15,7 +15,7 @@ from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
-from aiozpat.checks import given, number, params_of, seconds, whole_number
+from aiozpat.checks import flag, given, number, params_of, seconds, whole_number
 from aiozpat.codec import Codec, Decoder, ForeignDecoder, ForeignItemDecoder, ItemDecoder, Values
 from aiozpat.errors import Closed, DeadlineExceeded, InvalidArgument, RpcError, Unavailable, UsageError
 from aiozpat.observability.notices import Notices
@@ -339,6 +339,8 @@ class Client:
                 connection = self._pool.usable
                 if connection is None or get_ident() != self._thread:
                     self._check_usable()
+                    if not deadline > now:
+                        raise DeadlineExceeded(f"{method}: the time for it was over before it began")
                     try:
                         connection = await self._pool.connection(deadline, wait_for_ready, besides=failed)
                     except Unavailable as error:
@@ -367,7 +369,7 @@ class Client:
                     if self._budget is None:
                         raise
                     if attempts is None:
-                        idempotent = idempotent or method in self._idempotent
+                        idempotent = flag("idempotent", idempotent) or method in self._idempotent
                         attempts = Attempts(self._budget, idempotent=idempotent, deadline=deadline)
                     if not await self._may_try_again(attempts, error, tried):
                         raise

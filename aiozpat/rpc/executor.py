@@ -357,7 +357,7 @@ class Executor:
             self._answers.failure(job, error)
         except BaseException as error:
             self._answers.failure(job, error)
-            if not isinstance(error, asyncio.CancelledError):
+            if not isinstance(error, (asyncio.CancelledError, SystemExit)):  # one call is not to end the server
                 raise
         finally:
             job.args = ()  # asyncio keeps timers that were cancelled, and with them the handler's context
@@ -406,7 +406,7 @@ class Executor:
                 self._answers.put(job.session, job.key, encode((END, job.key)))
         except BaseException as error:
             self._answers.failure(job, error)
-            if not isinstance(error, (Exception, asyncio.CancelledError)):
+            if not isinstance(error, (Exception, asyncio.CancelledError, SystemExit)):  # as above
                 raise
         finally:
             job.args = ()  # as above

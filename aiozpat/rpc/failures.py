@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from msgspec import Raw
+
+from aiozpat.codec import ENCODE_ERRORS, pack_rich
 from aiozpat.errors import Internal, RpcError, StatusCode, Unimplemented, text_of
-from aiozpat.protocol.records import ERROR, RECORD_BYTES, REFUSED, encode
+from aiozpat.protocol.records import ERROR, RECORD_BYTES, REFUSED, Buffer, encode
 
 _log = logging.getLogger("aiozpat.server")
 
@@ -61,7 +64,7 @@ def error_record(key: int, error: RpcError) -> bytes:
     code = int(StatusCode.UNKNOWN)  # of an error class whose own is none
     try:
         code = int(error.code)
-        record = encode((tag, key, 0, code, message, dict(error.details)))
+        record = encode((tag, key, 0, code, message, _details(error.details)))
     except Exception:  # whatever a property of the user's class raises: the caller gets an answer
         record = b""
     if 0 < len(record) <= RECORD_BYTES:
@@ -69,3 +72,29 @@ def error_record(key: int, error: RpcError) -> bytes:
     _log.warning("the details of an error can't be sent: %r", error)
     message = message.encode("utf-8", "replace").decode()
     return encode((tag, key, 0, code, message, {}))
+
+
+def _details(details: Mapping[str, Any]) -> dict[str, Any]:
+    """An error's details as far as they can be sent."""
+    given = dict(details)
+    try:
+        encode(given)
+        return given
+    except ENCODE_ERRORS:
+        kept = {name: _packed(name, value) for name, value in given.items()}
+    return {name: value for name, value in kept.items() if value is not None}
+
+
+def _packed(name: object, value: Any) -> Raw | None:
+    """One of them, encoded as params and results are; None if it can't be sent."""
+    buffers: list[Buffer] = []
+    try:
+        packed = pack_rich(value, buffers, copy=True)
+        encode({name: None})
+    except ENCODE_ERRORS as error:
+        _log.warning("%r, of an error's details, can't be sent: %s", name, error)
+        return None
+    if buffers:
+        _log.warning("%r, of an error's details, is too large to be sent", name)
+        return None
+    return Raw(packed)

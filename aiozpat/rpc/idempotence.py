@@ -7,10 +7,11 @@ import logging
 import time
 from typing import Any
 
+from aiozpat.errors import Unavailable, Unimplemented
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.decoders import Decoders
 from aiozpat.rpc.introspection import Information
-from aiozpat.rpc.pending import Decodes
+from aiozpat.rpc.pending import Decodes, NeverRan
 
 _log = logging.getLogger("aiozpat.client")
 _LEARN = 10.0  # seconds for a server to say it
@@ -35,10 +36,15 @@ class Idempotence:
 
         def learned(future: asyncio.Future[Any]) -> None:
             connection.max_calls -= 1
-            if future.cancelled() or future.exception() is not None:
-                _log.debug("%s does not say which methods are idempotent", connection.endpoint)
-            else:
+            if future.cancelled():  # it could not be asked
+                return
+            error = future.exception()
+            if error is None:
                 self._known[connection.endpoint] = future.result().idempotent
+            elif isinstance(error, (NeverRan, Unavailable, Unimplemented)):  # it went, or does not describe itself
+                _log.debug("%s does not say which methods are idempotent: %s", connection.endpoint, error)
+            else:
+                _log.warning("%s does not say which methods are idempotent: %s", connection.endpoint, error)
 
         self._known.pop(connection.endpoint, None)  # it may be another server by now
         future = connection.create_future()
@@ -46,7 +52,7 @@ class Idempotence:
         connection.max_calls += 1  # it takes no place from the user's
         decoder = self._decoders[Information]
         try:
-            connection.start("aiozpat.info", (), time.monotonic() + _LEARN, _LEARN, decoder, None, future)
+            connection.start("aiozpat.info", (False,), time.monotonic() + _LEARN, _LEARN, decoder, None, future)
         except Exception:  # of a codec of the user's, say; nobody made this call who could get it
             _log.warning("%s can't be asked which methods are idempotent", connection.endpoint, exc_info=True)
             future.cancel()

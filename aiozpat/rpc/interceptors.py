@@ -56,11 +56,11 @@ def checked(interceptors: Iterable[Interceptor]) -> tuple[Interceptor, ...]:
     Raises:
         TypeError: One of them can't be called, or it is no list.
     """
-    if callable(interceptors):
+    if callable(interceptors) or not isinstance(interceptors, Iterable):
         raise TypeError(f"interceptors are a list; got {interceptors!r}")
     every = tuple(interceptors)
     for interceptor in every:
-        if not callable(interceptor):
+        if not callable(interceptor) or isinstance(interceptor, type):
             raise TypeError(f"an interceptor is `async def f(call, proceed)`; got {interceptor!r}")
     return every
 

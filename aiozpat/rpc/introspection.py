@@ -10,13 +10,15 @@ from typing import Any
 
 import msgspec
 
-from aiozpat.codec import schema
+from aiozpat.codec import pack, schema
 from aiozpat.observability.statistics import ServerStatistics
-from aiozpat.protocol.records import VERSIONS
+from aiozpat.protocol.records import RECORD_BYTES, VERSIONS
 from aiozpat.rpc.interface import method
 from aiozpat.rpc.service import Method, Service
 
 _log = logging.getLogger("aiozpat.server")
+
+_MOST = RECORD_BYTES // 2  # bytes of what is said of all methods; another codec may take more than MessagePack
 
 
 class DescribedMethod(msgspec.Struct):
@@ -81,7 +83,11 @@ class Introspection:
         self._name = name
         self._version = version
         # At once, not when it is asked for: it takes milliseconds, which many clients at a time would make seconds.
-        self._services = [_service(service) for service in services]
+        self._named = [_service(service, _named) for service in services]
+        self._described = [_service(service, _described) for service in services]
+        if (nbytes := len(pack(self._described))) > _MOST:
+            _log.warning("info would have %d bytes: it says nothing of types", nbytes)
+            self._described = self._named
         self._codecs = list(codecs)
         self._statistics = statistics
         self._draining = draining
@@ -92,21 +98,21 @@ class Introspection:
         return "pong"
 
     @method(idempotent=True)
-    async def info(self) -> dict[str, Any]:
-        """Services, methods, the types of their params and results as JSON Schema, and versions."""
+    async def info(self, schemas: bool = True) -> dict[str, Any]:
+        """Services, methods, versions; and the types of params and results as JSON Schema, unless that is too much."""
         return {
             "name": self._name,
             "version": self._version,
             "protocol": list(VERSIONS),
             "codecs": self._codecs,
-            "services": self._services,
+            "services": self._described if schemas else self._named,
         }
 
     @method(idempotent=True)
     async def statistics(self) -> dict[str, Any]:
         """What the server has done and is doing."""
         plain: dict[str, Any] = _plain(self._statistics())
-        return plain
+        return {**plain, "running": plain["running"] - 1}  # without this call itself
 
     @method(idempotent=True)
     async def health(self) -> dict[str, str]:
@@ -114,31 +120,37 @@ class Introspection:
         return {"status": "draining" if self._draining() else "serving"}
 
 
-def _service(service: Service) -> dict[str, Any]:
+def _service(service: Service, describe: Callable[[Method], dict[str, Any]]) -> dict[str, Any]:
     return {
         "name": service.name,
         "version": service.version,
-        "methods": [_method(one) for one in service.methods],
+        "methods": [describe(one) for one in service.methods],
     }
 
 
-def _method(described: Method) -> dict[str, Any]:
-    signature = described.signature
+def _named(one: Method) -> dict[str, Any]:
+    return {"name": one.name, "idempotent": one.options.idempotent}
+
+
+def _described(one: Method) -> dict[str, Any]:
+    signature = one.signature
+    about = inspect.getdoc(one.handler) or ""
     return {
-        "name": described.name,
-        "about": inspect.getdoc(described.handler) or "",
-        "params": _schema(described.params.kind),
+        **_named(one),
+        "about": about.encode("utf-8", "replace").decode(),
+        "params": _schema(one.params.kind),
         "sends": None if signature.stream_at is None else _schema(signature.sends),
         "streams": signature.replies,
         "result": _schema(signature.result),
-        "idempotent": described.options.idempotent,
     }
 
 
 def _schema(kind: Any) -> dict[str, Any]:
     """A type's JSON Schema; `{}`, which allows anything, for what JSON Schema can't say."""
     try:
-        return msgspec.json.schema(kind, schema_hook=schema)
+        found = msgspec.json.schema(kind, schema_hook=schema)
+        pack(found)  # a default in it may be what can't be encoded
+        return found
     except Exception as error:  # also what a model's own schema raises
         _log.debug("no JSON Schema for %r: %s", kind, error)
         return {}

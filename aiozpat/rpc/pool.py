@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from weakref import WeakSet
 
-from aiozpat.checks import LONGEST
+from aiozpat.checks import LONGEST, flag
 from aiozpat.errors import Closed, DeadlineExceeded, ResourceExhausted, RpcError, Unavailable, Unimplemented
 from aiozpat.observability.notices import Notices
 from aiozpat.rpc.channel import Channel, ChannelSettings
@@ -59,7 +59,7 @@ class Pool:
         self._label = ", ".join(endpoints)
         self._settings = settings
         self._notices = notices
-        self._wait_for_ready = wait_for_ready
+        self._wait_for_ready = flag("wait_for_ready", wait_for_ready)
         self._on_session = on_session
         self._channels: list[Channel] = []
         self._ready: list[Connection] = []
@@ -165,7 +165,7 @@ class Pool:
             ResourceExhausted: Too many wait already.
             Closed: The client is closed.
         """
-        wait = self._wait_for_ready if wait is None else wait
+        wait = self._wait_for_ready if wait is None else flag("wait_for_ready", wait)
         while (connection := self._pick(besides) or self._pick()) is None:
             if self.state is ClientState.CLOSED or self._changed is None:
                 raise Closed(f"the client of {self._label} is closed")

@@ -6,6 +6,7 @@ import math
 import time
 from typing import Any, Literal
 
+from aiozpat.checks import number
 from aiozpat.errors import ResourceExhausted
 from aiozpat.observability.calls import Proceed
 from aiozpat.protocol.token_bucket import TokenBuckets
@@ -35,10 +36,13 @@ class RateLimit:
 
     Raises:
         ValueError: `rate` is not a number above 0, `burst` not one from 1 up, or `per` none of the three.
+        TypeError: One of the two is no number.
     """
 
     def __init__(self, rate: float, burst: int, *, per: Literal["peer", "method", "server"] = "peer") -> None:
-        if not 0 < rate < math.inf:
+        number("rate", rate)
+        number("burst", burst)
+        if not rate < math.inf:
             raise ValueError(f"rate is a number of calls a second above 0; got {rate!r}")
         if not 1 <= burst < math.inf:
             raise ValueError(f"burst is a number of calls from 1 up; got {burst!r}")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from aiozpat.checks import given, number
+from aiozpat.checks import flag, given, number
 from aiozpat.codec import JSON, Codec, Values
 from aiozpat.errors import Closed, UsageError
 from aiozpat.observability.notices import Notices
@@ -100,7 +100,7 @@ class Server:
             stream_window=self._limits.stream_window,
         )
         self._grace = grace
-        self._send_tracebacks = send_tracebacks
+        self._send_tracebacks = flag("send_tracebacks", send_tracebacks)
         self._codecs = _by_name(codecs)
         self._interceptors = checked(interceptors)
         self._context = context_given(context)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, overload
 
-from aiozpat.checks import whole_number
+from aiozpat.checks import flag, given, whole_number
 from aiozpat.codec import TYPE_ERRORS, ItemDecoder
 from aiozpat.errors import UsageError
 from aiozpat.rpc.interface import MAX_QUEUED, MethodOptions, implemented
@@ -53,7 +53,7 @@ class Service:
 
     Raises:
         ValueError: The name is not made of identifiers, or is reserved.
-        TypeError: The name is no text.
+        TypeError: The name or the version is no text, or the lifespan no function.
         UsageError: The object does not match the interface, or has nothing to serve; the message names the difference.
     """
 
@@ -72,7 +72,10 @@ class Service:
             raise ValueError(f"a service's name is made of ASCII identifiers joined by dots; got {name!r}")
         if name.partition(".")[0] == RESERVED:
             raise ValueError(f"the name {RESERVED!r} is reserved for what every server answers: ping, info, ...")
-        self._set_up(name, version, lifespan)
+        anything: object = lifespan
+        if anything is not None and not callable(anything):
+            raise TypeError(f"a lifespan is a function that gives an async context manager; got {lifespan!r}")
+        self._set_up(name, given(version, str, "a version is text") or "", lifespan)
         if implementation is None:
             if interface is not None:
                 raise UsageError(f"Service({name!r}, implementation, interface=...): the implementation is missing")
@@ -155,7 +158,7 @@ class Service:
 
     def _register(self, handler: Callable[..., Any], name: str | None, options: MethodOptions) -> None:
         short = name if name is not None else getattr(handler, "__name__", "")
-        if not short.isidentifier():
+        if not isinstance(short, str) or not short.isidentifier():
             raise UsageError(f"a method's name is an identifier; got {short!r}: give it name=")
         full = f"{self.name}.{short}"
         if short in self._methods:
@@ -166,6 +169,7 @@ class Service:
             if options.max_concurrency is not None:
                 whole_number(f"{full}: max_concurrency", options.max_concurrency)
             whole_number(f"{full}: max_queued", options.max_queued, least=0)
+            flag(f"{full}: idempotent", options.idempotent)
         except (TypeError, ValueError) as error:
             raise UsageError(str(error)) from None
         signature = signature_of(full, handler)

@@ -155,7 +155,9 @@ class Stream(Generic[T]):
             pending.future.add_done_callback(partial(_pass_on, self._over, True))  # even if it never ran
             await asyncio.wait({self._around})
             if not self._around.cancelled() and (failure := self._around.exception()) is not None:
-                _log.debug("an interceptor of %s ended with %r", self._request.method, failure)
+                own = self._over.cancelled() or failure is not self._over.exception()
+                level = logging.WARNING if own else logging.DEBUG  # nobody else gets it
+                _log.log(level, "an interceptor of %s ended with %r", self._request.method, failure)
 
     async def _open_around(self) -> tuple[Connection, StreamCall]:
         """Send the call through the interceptors, which then last as long as the call; in a task of their own."""
@@ -412,4 +414,8 @@ async def _send_all(source: AsyncIterable[Any], connection: Connection, pending:
         connection.fail(pending, Cancelled(f"the iterator that was given to {pending.method} was cancelled"))
         raise
     except Exception as error:
+        if pending.future.done():  # nobody gets it
+            _log.warning(
+                "the iterator that was given to %s failed after the call had ended", pending.method, exc_info=error
+            )
         connection.fail(pending, error)

@@ -139,7 +139,7 @@ class StubStream(Generic[T]):
     def __init__(self, stream: Stream[T]) -> None:
         self._stream = stream
         self._entered = False
-        self._used_up = False
+        self._over = False  # used up, or closed
 
     def __repr__(self) -> str:
         return repr(self._stream)
@@ -148,14 +148,13 @@ class StubStream(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        if self._used_up:
+        if self._over:
             raise StopAsyncIteration
         if not self._entered:
             await self.__aenter__()
         try:
             return await self._stream.__anext__()
         except StopAsyncIteration:
-            self._used_up = True
             await self.aclose()
             raise
 
@@ -175,7 +174,7 @@ class StubStream(Generic[T]):
 
     async def aclose(self) -> None:
         """End the stream, here and on the server."""
-        self._entered = True
+        self._entered = self._over = True
         await self._stream.__aexit__(None, None, None)
 
     def __del__(self) -> None:

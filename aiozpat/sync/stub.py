@@ -44,6 +44,7 @@ class StubStream(Stream[T]):
     """
 
     _used_up = False
+    _closed = False
 
     def __init__(self, lease: Lease, method: str, make: Callable[[], rpc.Stream[Any]]) -> None:
         super().__init__(lease, method, make)
@@ -55,7 +56,7 @@ class StubStream(Stream[T]):
         return cls(stream._lease, stream._method, stream._make)
 
     def __next__(self) -> T:
-        if self._used_up:
+        if self._used_up or self._closed:
             raise StopIteration
         if self._stream is None:
             with self._opening:  # two threads may read it
@@ -77,6 +78,7 @@ class StubStream(Stream[T]):
 
     def close(self) -> None:
         """End the stream, here and on the server."""
+        self._closed = True
         self._leave()
 
     def __del__(self) -> None:
