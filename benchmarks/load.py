@@ -24,19 +24,18 @@ async def drive(asks: list[Ask], in_flight: int, seconds: float, size: int) -> d
     Returns:
         `rate` in calls a second; with one in flight in all, `p50_us` and `p99_us` too.
     """
-    payload = b"x" * size
     count = 0
     stopped = False
     latencies: list[float] | None = [] if len(asks) * in_flight == 1 else None
 
-    async def caller(ask: Ask) -> None:
+    async def caller(ask: Ask, payload: bytes) -> None:
         nonlocal count
         while not stopped:
             if await ask(payload) != payload:
                 raise AssertionError("a wrong reply")
             count += 1
 
-    async def timed_caller(ask: Ask, into: list[float]) -> None:
+    async def timed_caller(ask: Ask, payload: bytes, into: list[float]) -> None:
         nonlocal count
         clock = time.perf_counter
         while not stopped:
@@ -46,8 +45,11 @@ async def drive(asks: list[Ask], in_flight: int, seconds: float, size: int) -> d
             into.append(clock() - start)
             count += 1
 
-    make = (lambda ask: timed_caller(ask, latencies)) if latencies is not None else caller
-    tasks = [asyncio.create_task(make(ask)) for ask in asks for _ in range(in_flight)]
+    tasks = []
+    for number, ask in enumerate(asks * in_flight):
+        payload = b"%d " % number + b"x" * size  # each caller's own: another's reply would be a wrong one
+        made = caller(ask, payload[:size]) if latencies is None else timed_caller(ask, payload[:size], latencies)
+        tasks.append(asyncio.create_task(made))
     await asyncio.sleep(seconds * WARM_UP)
     if latencies is not None:
         latencies.clear()
