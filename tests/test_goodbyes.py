@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 import zmq
 
 import aiozpat
-from aiozpat import Client, Server, Service, errors
-from aiozpat.rpc import client_link
-from tests.raw import ACK, BYE, GOAWAY, REQUEST, RawPeer, RawServer, header, hello
+from aiozpat import Client, Limits, Server, Service, errors
+from aiozpat.rpc import channel, client_link, listener
+from tests.raw import ACK, BYE, GOAWAY, REPLY, REQUEST, RawPeer, RawServer, header, hello
 from tests.support import LOOPBACK, PATIENCE, Calc, until
 
 SIZE = 40_000
@@ -269,3 +270,41 @@ async def test_what_follows_a_bye_in_its_message_is_ignored_in_every_codec(calc:
         assert await peer.records() == [[BYE, ""]]
         await peer.open()
         assert not server.statistics().notices
+
+
+async def test_leaving_does_not_wait_long_for_a_server_that_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "_GOODBYE", 0.05)
+    async with RawServer(window=WINDOW) as server, Client(server.endpoint, timeout=3600) as client:
+        await client.ready(PATIENCE)
+        for _ in range(10):
+            await client.notify("s.take", "x" * SIZE)
+        await asyncio.wait_for(client.close(), PATIENCE)
+        assert client.statistics().notices["notifications lost"] > 0
+
+
+async def test_who_reads_however_little_is_borne_with_and_who_reads_nothing_is_dropped(
+    calc: Calc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.monotonic()]
+    monkeypatch.setattr(listener, "_monotonic", lambda: now[0])
+    limits = Limits(window_bytes=WINDOW, slow_peer_seconds=10)
+    async with (
+        Server(calc.service, bind=LOOPBACK, limits=limits, heartbeat=3600) as server,
+        RawPeer(server.endpoint) as peer,
+    ):
+        await peer.open(limits={"window": WINDOW})
+        for number in (1, 2, 3):
+            await peer.send(header([REQUEST, number, 0, "calc.echo", 60_000, [bytes(SIZE)]]))
+        await peer.record(REPLY)
+        assert server._listener is not None
+        (session,) = server._listener.sessions.values()
+        await until(lambda: session.stuck_since is not None)  # the last waits for the window
+        for acknowledged in range(100, 700, 100):
+            now[0] += 6
+            await peer.send(header([ACK, acknowledged]))
+            await until(lambda: session.outbox.acked == acknowledged)  # noqa: B023 - it is waited for here
+            server._listener._tick()
+        assert "slow peer dropped" not in server.statistics().notices
+        now[0] += 11
+        server._listener._tick()
+        assert server.statistics().notices["slow peer dropped"] == 1
