@@ -153,8 +153,9 @@ async def test_the_timer_runs_in_its_own_context_and_not_in_that_of_whoever_arme
 
 
 async def test_a_timer_that_was_stopped_looks_no_more() -> None:
-    timed, now = Timed(), time.monotonic()
+    timed, later, now = Timed(), Timed(), time.monotonic()
     timed.add(now, now)
+    later.add(now + 0.02, now)
     timed.deadlines.stop()
-    await asyncio.sleep(0.02)
+    await asyncio.wait_for(later.looked.wait(), PATIENCE)
     assert timed.looks == 0

@@ -84,11 +84,9 @@ class Around:
                 **options,
             )
 
-        last, twice = (
-            attempt,
-            not streams and (flag("idempotent", idempotent) or method in self._idempotent),
-        )  # no iterator is read twice
-        if twice and self._budget is not None and self._hedge is not None:
+        last = attempt
+        twice = flag("idempotent", idempotent) or method in self._idempotent
+        if twice and not streams and self._budget is not None and self._hedge is not None:  # no iterator is read twice
             last = partial(self._hedged, attempt, self._budget, self._hedge)
         if not self._interceptors:
             return await last()

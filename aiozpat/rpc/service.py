@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, overload
 
-from aiozpat.checks import flag, given, whole_number
+from aiozpat.checks import flag, whole_number
 from aiozpat.codec import TYPE_ERRORS, ItemDecoder
 from aiozpat.errors import UsageError
 from aiozpat.rpc.interface import MAX_QUEUED, MethodOptions, implemented
@@ -72,10 +72,12 @@ class Service:
             raise ValueError(f"a service's name is made of ASCII identifiers joined by dots; got {name!r}")
         if name.partition(".")[0] == RESERVED:
             raise ValueError(f"the name {RESERVED!r} is reserved for what every server answers: ping, info, ...")
+        if not isinstance(version, str):
+            raise TypeError(f"a version is text; got {version!r}")
         anything: object = lifespan
         if anything is not None and not callable(anything):
             raise TypeError(f"a lifespan is a function that gives an async context manager; got {lifespan!r}")
-        self._set_up(name, given(version, str, "a version is text") or "", lifespan)
+        self._set_up(name, version, lifespan)
         if implementation is None:
             if interface is not None:
                 raise UsageError(f"Service({name!r}, implementation, interface=...): the implementation is missing")

@@ -24,8 +24,9 @@ def bind(socket: Any, endpoint: str, *, ipv6: bool) -> str:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         raise _bind_error(endpoint, error) from None
-    bound: bytes = socket.getsockopt(zmq.LAST_ENDPOINT)
-    return absolute(bound.rstrip(b"\0").decode()) if endpoint == "ipc://*" else bound.rstrip(b"\0").decode()
+    last: bytes = socket.getsockopt(zmq.LAST_ENDPOINT)
+    bound = last.rstrip(b"\0").decode()
+    return absolute(bound) if endpoint == "ipc://*" else bound
 
 
 def connect(socket: Any, endpoint: str, *, ipv6: bool) -> str:
