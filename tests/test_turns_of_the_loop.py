@@ -10,7 +10,8 @@ import pytest
 from aiozpat import Client, Server
 from aiozpat.transport import SocketKind
 from aiozpat.transport.socket import Socket
-from tests.support import LOOPBACK
+from tests.raw import REPLY, RawServer, header
+from tests.support import LOOPBACK, until
 from tests.test_lone_calls import echoing
 
 _ROUNDS = 8
@@ -73,3 +74,35 @@ async def test_the_only_session_there_is_never_takes_itself_for_one_among_others
                 for _ in range(_ROUNDS):
                     await _round([client], 20)
                 assert set(messages.sent.values()) == {4 * _ROUNDS}
+
+
+async def test_what_came_apart_leaves_together_among_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered: list[int] = []
+    arrived: list[bytes] = []
+    receive_first = Socket.receive_first
+    monkeypatch.setattr(Socket, "receive_first", lambda socket: arrived.pop(0) if arrived else receive_first(socket))
+    messages = _Messages(monkeypatch)
+    async with RawServer() as server, Client(server.endpoint, heartbeat=60) as client:
+        await client.ready(10)
+        connection = client._pool.usable
+        assert connection is not None
+        connection.pace.turn(20, among_others=True)
+        messages.sent.clear()
+
+        async def caller(number: int) -> None:
+            answered.append(await client.call("s.echo", number))
+            await client.call("s.echo", number)
+
+        callers = [asyncio.create_task(caller(number)) for number in (1, 2)]
+        await until(lambda: bool(messages.sent))
+        messages.sent.clear()
+        arrived += [header([REPLY, 1, 0, 1]), header([REPLY, 2, 0, 2])]
+        connection._on_readable()
+        await asyncio.sleep(0)  # the first caller is being woken, and its call about to be queued
+        connection._on_readable()
+        await until(lambda: bool(messages.sent))
+        assert answered == [1, 2]
+        assert list(messages.sent.values()) == [1]
+        for task in callers:
+            task.cancel()
+        await asyncio.wait(callers)

@@ -79,6 +79,7 @@ class ClientLink:
         "_loop",
         "_named",
         "_notices",
+        "_overtaken",
         "_said_bye",
         "_session",
         "_settings",
@@ -124,7 +125,8 @@ class ClientLink:
         self._session = os.urandom(16)
         self._token = 0
         self._context = context
-        self._flushing = False
+        self._flushing = False  # a flush is due at the end of this turn
+        self._overtaken = False  # a message came while that was due
         self._blocked = False  # the socket took no more
         self._said_bye = False  # the server knows nothing of this session any more
         self._goodbye: asyncio.Future[None] | None = None
@@ -186,8 +188,15 @@ class ClientLink:
             self._flushing = True
             self._loop.call_soon(self._flush_in_turn, context=self._variables)
 
-    def _flush_in_turn(self) -> None:
-        """Flush at the end of a turn of the loop."""
+    def _flush_in_turn(self, postponed: bool = False) -> None:
+        """Flush at the end of a turn of the loop; once more a turn later, if other callers were woken behind this.
+
+        Their next calls leave with these then, among other sessions: else what came apart once would stay apart.
+        """
+        overtaken, self._overtaken = self._overtaken, False
+        if overtaken and not postponed and not self.pace.first_leaves:
+            self._loop.call_soon(self._flush_in_turn, True, context=self._variables)
+            return
         self._flushing = False
         context, me = self._context, id(self)
         self.pace.turn(len(self.outbox), among_others=context.last_flushed not in (me, 0))
@@ -255,6 +264,7 @@ class ClientLink:
             records = split(header)
             if len(records) > 1 and outbox.received >= outbox.ack_at:
                 self._acknowledge()  # at once: the server may wait for it
+            self._overtaken = self._flushing
             self._on_records(records)
         except UnknownVersion as error:
             self._on_unknown_version(header, error)
