@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import gc
-import logging
 import random
 import socket
 import subprocess
@@ -41,7 +40,6 @@ from aiozpat import (
     errors,
 )
 from aiozpat.endpoints import serving as serving_module
-from aiozpat.observability.notices import Notices
 from aiozpat.transport import Socket
 from aiozpat.transport.context import open_contexts
 from tests.support import LOOPBACK, PATIENCE, in_thread, until
@@ -1010,43 +1008,6 @@ async def test_the_loop_goes_on_between_large_messages(kind: type[Router | Repli
     assert max(steps) <= 2
 
 
-class Leaving:
-    """A request whose peer takes one reply while others wait, and then leaves."""
-
-    identity = b"peer"
-
-    def __init__(self) -> None:
-        self.replies = 0
-
-    def waiting_for(self, identity: bytes) -> int:
-        return 1
-
-    async def reply(self, *frames: bytes, timeout: float | None = None) -> None:
-        self.replies += 1
-        if self.replies > 1:
-            raise PeerUnreachable("gone")
-
-
-class Silent(Leaving):
-    """A request whose peer takes no reply."""
-
-    def __init__(self, identity: bytes) -> None:
-        self.identity = identity
-
-    async def reply(self, *frames: bytes, timeout: float | None = None) -> None:
-        raise TimedOut("no room")
-
-
-async def test_of_peers_that_take_nothing_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving_module, "_MOST_STUCK", 3)
-    peer: Any = Leaving()
-    run = serving_module.Serving(peer, sleeper, 1, None, Notices(logging.getLogger("test")))
-    for number in range(5):
-        request: Any = Silent(b"%d" % number)
-        await run._reply(request, [b"one"])
-    assert list(run._stuck) == [b"2", b"3", b"4"]
-
-
 @pytest.mark.parametrize("kind", [Router, Replier])
 async def test_what_closing_leaves_undone_is_counted(kind: type[Router | Replier]) -> None:
     begun = asyncio.Event()
@@ -1068,15 +1029,6 @@ async def test_what_closing_leaves_undone_is_counted(kind: type[Router | Replier
     notices = end.statistics().notices
     assert notices["handler cancelled"] == 1
     assert notices["left unread"] == waiting > 0
-
-
-async def test_serve_remembers_nothing_of_peers_that_have_left() -> None:
-    peer: Any = Leaving()
-    run = serving_module.Serving(peer, sleeper, 1, None, Notices(logging.getLogger("test")))
-    await run._reply(peer, [b"one"])
-    assert run._taken_at
-    await run._reply(peer, [b"two"])
-    assert not run._taken_at
 
 
 async def test_a_bound_requester_gets_its_reply_behind_any_number_of_late_ones() -> None:
