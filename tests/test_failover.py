@@ -673,3 +673,21 @@ async def test_a_server_that_cant_be_asked_of_idempotency_is_used_all_the_same()
         assert await client.call("s.add", 1, 2, timeout=PATIENCE) == 3
         (connection,) = client._pool.connections
         assert connection.max_calls == client._pool._settings.max_calls
+
+
+async def test_a_call_that_may_not_be_hedged_asks_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[float] = []
+    answered = asyncio.Event()
+    wait = asyncio.wait
+
+    async def quick(tasks: Any, *, timeout: float | None = None, return_when: str = asyncio.ALL_COMPLETED) -> Any:
+        if timeout is not None:
+            delays.append(timeout)
+            if len(delays) == 6:
+                answered.set()
+            timeout = 0.001
+        return await wait(tasks, timeout=timeout, return_when=return_when)
+
+    monkeypatch.setattr(asyncio, "wait", quick)
+    await race(answered.wait, 0.0, again=lambda: False, final=lambda error: False)
+    assert delays[:6] == [0.0, 0.01, 0.02, 0.04, 0.08, 0.16]

@@ -15,7 +15,8 @@ import zmq
 import aiozpat
 from aiozpat import Client, Limits, Server, Service, errors
 from aiozpat.rpc import channel, client_link, listener
-from tests.raw import ACK, BYE, GOAWAY, REPLY, REQUEST, RawPeer, RawServer, header, hello
+from aiozpat.transport.socket import Socket
+from tests.raw import ACK, BYE, GOAWAY, PONG, REPLY, REQUEST, RawPeer, RawServer, header, hello
 from tests.support import LOOPBACK, PATIENCE, Calc, until
 
 SIZE = 40_000
@@ -308,3 +309,56 @@ async def test_who_reads_however_little_is_borne_with_and_who_reads_nothing_is_d
         now[0] += 11
         server._listener._tick()
         assert server.statistics().notices["slow peer dropped"] == 1
+
+
+async def test_answers_that_wait_for_the_window_are_read_before_the_servers_goodbye(calc: Calc) -> None:
+    limits = Limits(window_bytes=WINDOW)
+    async with (
+        Server(calc.service, bind=LOOPBACK, limits=limits, heartbeat=3600, grace=PATIENCE) as server,
+        RawPeer(server.endpoint) as peer,
+    ):
+        await peer.open(limits={"window": WINDOW})
+        numbers = range(1, 11)
+        for number in numbers:
+            await peer.send(header([REQUEST, number, 0, "calc.echo", 60_000, [bytes(SIZE)]]))
+        answered = [(await peer.record(REPLY))[1] for _ in range(2)]  # as many as the window takes
+        assert server._listener is not None
+        (session,) = server._listener.sessions.values()
+        await until(lambda: session.outbox.waiting and session.stuck_since is not None)
+        closing = asyncio.create_task(server.close())
+        await peer.record(GOAWAY)
+        while True:
+            await peer.send(header([PONG, 1 << 30], [ACK, session.outbox.sent]))
+            record = await peer.record(REPLY, BYE)
+            if record[0] == BYE:
+                break
+            answered.append(record[1])
+        await peer.send(header([BYE, ""]))
+        await closing
+    assert answered == list(numbers)
+
+
+async def test_a_connection_that_seems_to_be_there_still_is_looked_at_again(
+    calc: Calc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = False
+    pretended = 0
+    send_to = Socket.send_to
+
+    def believing(socket: Socket, identity: bytes, payload: bytes) -> bool:
+        nonlocal pretended
+        if closed and pretended < 2:
+            pretended += 1
+            return True
+        return send_to(socket, identity, payload)
+
+    monkeypatch.setattr(Socket, "send_to", believing)
+    async with Server(calc.service, bind=LOOPBACK, heartbeat=3600) as server:
+        async with RawPeer(server.endpoint) as peer:
+            await peer.open()
+            await peer.send(header([REQUEST, 1, 0, "calc.hold", 60_000, [1]]))
+            await until(lambda: calc.started == [1])
+            closed = True
+        await until(lambda: calc.cancelled == [1])
+        assert pretended == 2
+        assert server.statistics().sessions == 0

@@ -26,6 +26,7 @@ from aiozpat import (
 )
 from aiozpat.endpoints.proxy import Pattern
 from aiozpat.observability.statistics import ProxyStatistics
+from aiozpat.transport.forwarder import Forwarder
 from tests.support import LOOPBACK, PATIENCE, Process, free_port, until
 
 
@@ -266,3 +267,21 @@ async def test_misuse_is_told_what_to_do() -> None:
         await proxy.statistics()
     with pytest.raises(errors.Closed):
         await proxy.serve()
+
+
+@pytest.mark.parametrize(("error", "seconds"), [(asyncio.CancelledError, 0.5), (KeyError, 60)])
+async def test_a_proxy_that_is_cancelled_delivers_for_a_moment_only(
+    error: type[BaseException], seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lingers: list[float] = []
+    stop = Forwarder.stop
+
+    async def seen(forwarder: Forwarder, linger: float) -> None:
+        lingers.append(linger)
+        await stop(forwarder, linger)
+
+    monkeypatch.setattr(Forwarder, "stop", seen)
+    with pytest.raises(error):
+        async with Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK, linger=60):
+            raise error
+    assert lingers == [seconds]

@@ -502,3 +502,35 @@ async def test_a_publisher_that_is_closed_has_no_subscribers() -> None:
         await publisher.wait_for_subscribers("weather", timeout=PATIENCE)
         await publisher.close()
         assert publisher.subscribers("weather") == 0
+
+
+async def test_ready_asks_again_where_an_answer_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    echo = Publisher._echo
+
+    def losing_the_first(publisher: Publisher, question: bytes) -> None:
+        asked.append(question)
+        if len(asked) > 1:
+            echo(publisher, question)
+
+    monkeypatch.setattr(Publisher, "_echo", losing_the_first)
+    async with (
+        Publisher(bind=LOOPBACK) as publisher,
+        Subscriber(connect=publisher.endpoint, topics=[""]) as subscriber,
+    ):
+        assert await subscriber.ready(PATIENCE)
+    assert len(asked) == 2
+
+
+async def test_who_has_left_before_its_subscription_was_read_is_no_subscriber() -> None:
+    async with Publisher(bind=LOOPBACK) as publisher:
+        socket = publisher._usable()
+        async with Subscriber(connect=publisher.endpoint, topics=["a"]) as subscriber:
+            await subscriber.wait_for_peers(1, PATIENCE)
+            socket.pause()  # as if the loop stood still
+            subscriber.subscribe("b")
+            await until(lambda: bool(socket._events() & zmq.POLLIN))
+        await until(lambda: publisher.peers == 0)
+        socket.resume()
+        await until(lambda: not socket._events() & zmq.POLLIN)
+        assert publisher.subscribers("b") == 0
