@@ -21,6 +21,7 @@ import zmq
 import aiozpat
 from aiozpat import Client, ClientState, Limits, Server, errors
 from aiozpat.interceptors import RateLimit
+from aiozpat.rpc import executor
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.listener import Listener
 from aiozpat.rpc.states import StateChanges
@@ -1223,3 +1224,48 @@ def test_what_is_no_such_thing_is_refused_when_a_server_is_made(calc: Calc) -> N
             Server(calc.service, **{"bind": LOOPBACK, **options})
     with pytest.raises(TypeError, match="an endpoint is text"):
         Client(5)  # type: ignore[arg-type]  # that is the point
+
+
+async def test_a_call_whose_time_is_over_before_it_gets_its_place_never_runs(
+    calc: Calc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(max_concurrency=1)
+    async with Server(calc.service, bind=LOOPBACK, limits=limits, heartbeat=3600) as server:
+        async with Client(server.endpoint, heartbeat=3600) as client:
+            first = asyncio.create_task(client.call("calc.hold", 1, timeout=3600))
+            await until(lambda: calc.started == [1])
+            second = asyncio.create_task(client.call("calc.hold", 2, timeout=60))
+            await until(lambda: server.statistics().queued == 1)
+            later = time.monotonic() + 100
+            monkeypatch.setattr(executor, "_monotonic", lambda: later)  # the first one has held up the loop
+            calc.gate.set()
+            assert await first == 1
+            with pytest.raises(errors.DeadlineExceeded):
+                await second
+        assert calc.started == [1]
+        assert server.statistics().running == 0
+
+
+@dataclasses.dataclass
+class Page:
+    """A value that can be encoded, and be iterated over too."""
+
+    number: int
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        yield self.number
+
+
+async def test_a_value_with_an_iterator_that_can_be_encoded_is_a_value() -> None:
+    service = aiozpat.Service("s")
+    got: list[Page] = []
+
+    @service.method
+    async def take(page: Page) -> None:
+        got.append(page)
+        raise errors.InvalidArgument("not this one")
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.InvalidArgument, match="not this one"):
+            await client.call("s.take", Page(1))
+    assert got == [Page(1)]

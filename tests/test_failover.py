@@ -361,21 +361,21 @@ async def test_nobody_pauses_past_the_deadline(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Retry, "pause", lambda policy, attempt: 3600.0)
     budget = Budget(Retry(burst=1))
     attempts = Attempts(budget, idempotent=True, deadline=time.monotonic() + 60)
-    assert attempts.pause(errors.Unavailable("busy"), 0) is None
+    assert attempts.pause(errors.Unavailable("busy"), 0, 0) is None
     assert budget.spend(0)  # and it has cost no retry
 
 
 async def test_the_budget_bounds_retries() -> None:
     budget = Budget(Retry(budget=0.5, burst=2))
     assert [budget.spend(0) for _ in range(3)] == [True, True, False]
-    assert [budget.spend(2), budget.spend(2)] == [True, False]
+    assert [budget.spend(4), budget.spend(5)] == [True, False]  # two calls, and the retries, which earn nothing
     assert [budget.spend(1000) for _ in range(3)] == [True, True, False]
     refused = errors.Unavailable("no")
     refused.refused = True
     none = Budget(Retry(burst=0))
-    assert Attempts(none, idempotent=False, deadline=1e99).pause(refused, 0) is None
+    assert Attempts(none, idempotent=False, deadline=1e99).pause(refused, 0, 0) is None
     saved = Budget(Retry(budget=1.0, burst=0))
-    assert [saved.spend(1), saved.spend(1), saved.spend(2)] == [True, False, True]
+    assert [saved.spend(1), saved.spend(2), saved.spend(3)] == [True, False, True]
 
 
 def test_pauses_grow_and_are_random() -> None:

@@ -26,6 +26,7 @@ from tests.raw import (
     ERROR,
     ITEM,
     PING,
+    REFUSED,
     REPLY,
     REQUEST,
     RESET,
@@ -567,3 +568,61 @@ async def test_items_without_end_from_a_server_that_hold_nothing_fill_no_memory(
             assert growth() < MIB
         with pytest.raises(errors.RpcError):
             await anext(items)
+
+
+async def test_notifications_have_no_ids_that_a_client_could_name(streams: Streams) -> None:
+    async with serving(streams) as server, RawPeer(server.endpoint) as peer:
+        await peer.open()
+        await peer.send(header(call(0, "s.hold"), call(-5, "s.hold")))
+        await until(lambda: server.statistics().running == 2)
+        for key in (0, -1, -2, -5):
+            await peer.send(header([CANCEL, key], [CREDIT, key, 5], [ITEM, key, 0, [1]], [END, key]))
+        await peer.send(header([CANCEL, 0], call(0, "s.hold"), call(1, "s.add", 1, 2)))
+        assert await peer.record(REPLY, RESET) == [REPLY, 1, 0, 3]
+        assert server.statistics().running == 3
+        streams.gate.set()
+        await until(lambda: server.statistics().running == 0)
+
+
+async def test_an_id_in_flight_is_a_breach_for_methods_too_that_there_are_not(streams: Streams) -> None:
+    async with serving(streams) as server, RawPeer(server.endpoint) as peer:
+        await peer.open()
+        await peer.send(header(call(1, "s.hold")))
+        await until(lambda: server.statistics().running == 1)
+        await peer.send(header(call(1, "s.nothing")))
+        assert (await peer.record(RESET, ERROR))[:2] == [RESET, errors.StatusCode.INVALID_ARGUMENT]
+        await until(lambda: server.statistics().running == 0)
+
+
+async def _nothing_more() -> AsyncIterator[int]:
+    yield 1
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("tag", "fields", "says"), [(END, [], "an end of"), (ITEM, [0, [0]], "items for")])
+async def test_a_call_that_sends_a_stream_gets_one_result(tag: int, fields: list[Any], says: str) -> None:
+    async with RawServer(stream=WINDOW) as server, Client(server.endpoint) as client:
+        calling = asyncio.create_task(client.call("s.total", _nothing_more(), result_type=int))
+        key = (await server.record(ITEM))[1]
+        await server.send([tag, key, *fields])
+        with pytest.raises(errors.Unavailable, match=f"{says} call {key}, which is no stream"):
+            await calling
+        await _reads_on(server, client, sessions=2)
+
+
+@pytest.mark.parametrize(
+    ("records", "says"),
+    [
+        ([[CREDIT, 1, 1]], "credit for call 1, which is no stream"),
+        ([[ITEM, 1, 0, [1]], [REFUSED, 1, 0, 14, "draining"]], "call 1 was refused, which had brought items"),
+    ],
+)
+async def test_a_stream_of_replies_takes_no_credit_and_does_not_begin_again(records: list[Any], says: str) -> None:
+    async with RawServer() as server, Client(server.endpoint) as client:
+        async with client.stream("s.count", window=WINDOW) as items:
+            await server.record(REQUEST)
+            await server.send(*records)
+            with pytest.raises(errors.Unavailable, match=f"does not speak AZP/1.*{says}"):
+                async for _ in items:
+                    pass
+        await _reads_on(server, client, sessions=2)

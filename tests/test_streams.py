@@ -1023,3 +1023,45 @@ async def test_a_stream_that_every_session_refuses_ends_at_its_idle_time_out(mon
         refusing.cancel()
         await asyncio.wait({refusing})
     assert refused > 1
+
+
+async def test_whoever_reads_for_a_handler_that_is_cancelled_waits_no_more() -> None:
+    service = aiozpat.Service("s")
+    reading = asyncio.Event()
+    read: list[int] = []
+    ended: list[type[BaseException]] = []
+
+    @service.method
+    async def store(numbers: AsyncIterator[int]) -> int:
+        async def take() -> None:
+            try:
+                async for number in numbers:
+                    read.append(number)
+                    reading.set()
+            except aiozpat.Closed as error:
+                ended.append(type(error))
+
+        task = asyncio.create_task(take())
+        try:
+            await asyncio.shield(task)
+        finally:
+            await asyncio.wait({task})  # to keep what has come
+        return len(read)
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.open("s.store", idle_timeout=math.inf) as sending:
+            await sending.send(1)
+            await reading.wait()
+        await until(lambda: server.statistics().running == 0)
+    assert (read, ended) == ([1], [aiozpat.Closed])
+
+
+async def test_a_method_that_gives_one_result_gives_no_stream(streams: Streams) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.stream("s.total", numbers()) as items:
+            with pytest.raises(errors.Unimplemented, match="gives one result, and streams no items"):
+                await anext(items)
+        assert await client.call("s.total", numbers()) == 1

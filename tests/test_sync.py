@@ -9,6 +9,7 @@ import inspect
 import signal
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -775,3 +776,22 @@ def test_a_loop_that_ends_by_itself_leaves_nobody_waiting(server: Serving, calc:
             other.call("calc.add", 1)
         with Client(server.endpoint) as later:
             assert later.call("calc.add", 1, 2) == 3
+
+
+class Held:
+    """Something that a context may hold."""
+
+
+def test_the_loop_holds_nothing_of_who_made_the_first_client(server: Serving) -> None:
+    holding: ContextVar[Held] = ContextVar("holding")
+
+    def first() -> tuple[weakref.ref[Held], contextlib.ExitStack]:
+        held, stack = Held(), contextlib.ExitStack()
+        holding.set(held)
+        stack.enter_context(Client(server.endpoint))
+        return weakref.ref(held), stack
+
+    held, one = copy_context().run(first)
+    with Client(server.endpoint):  # so that the loop goes on
+        one.close()
+        until(lambda: gc.collect() >= 0 and held() is None)

@@ -523,3 +523,25 @@ def test_a_stubs_stream_that_two_threads_read_opens_once(client: Client, streams
         assert sorted(got[0] + got[1]) == list(range(5))
         until(lambda: client.statistics().in_flight == 0)
         assert streams.made == 5
+
+
+def test_a_result_is_waited_for_with_everything_read_that_was_fetched() -> None:
+    service = aiozpat.Service("s")
+
+    @service.method
+    async def talk(items: AsyncIterator[int]) -> AsyncIterator[int]:
+        for number in range(4):
+            yield number
+        async for _ in items:
+            pass
+        for number in range(3):
+            yield number
+
+    with (
+        serving(service) as server,
+        Client(server.endpoint) as client,
+        client.open("s.talk", window=4, timeout=PATIENCE) as talking,
+    ):
+        assert [next(talking) for _ in range(4)] == [0, 1, 2, 3]
+        talking.end()
+        assert talking.result() is None

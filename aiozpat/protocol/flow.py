@@ -84,14 +84,18 @@ class ReceiveFlow:
 
     Args:
         window: Units that the sender may be ahead of the consumer.
+
+    Attributes:
+        begun: Whether any item has come.
     """
 
-    __slots__ = ("_allowed", "_due", "_window")
+    __slots__ = ("_allowed", "_due", "_window", "begun")
 
     def __init__(self, window: int) -> None:
         self._window = window
         self._allowed = window
         self._due = 0
+        self.begun = False
 
     def arrive(self, count: int, nbytes: int) -> int:
         """Count a record's items against the credit; what they cost.
@@ -107,6 +111,7 @@ class ReceiveFlow:
             raise ProtocolError(f"{count} items where {max(0, self._allowed)} were granted")
         cost = count + (nbytes >> UNIT_SHIFT)
         self._allowed -= cost
+        self.begun = True
         return cost
 
     def consume(self, cost: int) -> int:

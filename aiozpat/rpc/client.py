@@ -35,7 +35,7 @@ from aiozpat.rpc.pool import Pool
 from aiozpat.rpc.retry import Attempts, Budget, Retry
 from aiozpat.rpc.settings import BACKLOG_BYTES, WINDOW, WINDOW_BYTES, LinkSettings, process_name
 from aiozpat.rpc.states import ClientState, StateChanges
-from aiozpat.rpc.streams import Conversation, Stream, StreamRequest, source_of
+from aiozpat.rpc.streams import Conversation, NoResult, Stream, StreamRequest, source_of
 from aiozpat.rpc.stub import Arguments, StubStream, make_stub, stub_options
 from aiozpat.transport import (
     Context,
@@ -351,12 +351,17 @@ class Client:
                         now = _monotonic()
                 if not deadline > now:  # not a number, too
                     raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
-                self._calls += 1
                 if tried is not None:
                     tried.append(connection)
                 create_future = connection.create_future  # else looked for as a method first
                 future = create_future()
-                pending = connection.start(method, values, deadline, deadline - now, decoder, metadata, future)
+                try:
+                    pending = connection.start(method, values, deadline, deadline - now, decoder, metadata, future)
+                except InvalidArgument:  # it can't be encoded: found out here, a stream among the params costs no call
+                    if source_of(values)[1] is None:
+                        raise
+                    break
+                self._calls += 1
                 try:
                     return await future
                 except asyncio.CancelledError:
@@ -376,25 +381,22 @@ class Client:
                     failed, now = connection, _monotonic()
                 finally:
                     del future, pending  # they hold the error, which holds this frame, and so the params
+            request = self._stream_request(
+                method,
+                values,
+                timeout=deadline - _monotonic(),
+                idle_timeout=timeout,
+                window=0,
+                item_type=Any,
+                result=decoder,
+                metadata=metadata,
+                wait_for_ready=wait_for_ready,
+            )
+            request = dataclasses.replace(request, interceptors=())  # they run around this already
+            async with Conversation[Any, Any](self._pool, request) as conversation:
+                return await conversation.result()
         except RpcError as error:
             error.from_call = True
-            if isinstance(error, InvalidArgument) and source_of(values)[1] is not None:
-                # It could not be encoded: found out here, it costs other calls nothing. It counts as a stream.
-                self._calls -= 1
-                request = self._stream_request(
-                    method,
-                    values,
-                    timeout=deadline - _monotonic(),
-                    idle_timeout=timeout,
-                    window=0,
-                    item_type=Any,
-                    result_type=result_type,
-                    metadata=metadata,
-                    wait_for_ready=wait_for_ready,
-                )
-                request = dataclasses.replace(request, interceptors=())  # they run around this already
-                async with Conversation[Any, Any](self._pool, request) as conversation:
-                    return await conversation.result()
             raise
         except RuntimeError:
             self._check_usable()  # asyncio's own words for a wrong loop don't say what to do
@@ -466,7 +468,7 @@ class Client:
             idle_timeout=idle_timeout,
             window=whole_number("window", window, most=MAX_WINDOW),
             item_type=item_type,
-            result_type=Any,
+            result=NoResult(method),
             metadata=metadata,
             wait_for_ready=wait_for_ready,
         )
@@ -532,7 +534,7 @@ class Client:
             idle_timeout=idle_timeout,
             window=whole_number("window", window, most=MAX_WINDOW),
             item_type=item_type,
-            result_type=result_type,
+            result=self._decoders.of(result_type),
             metadata=metadata,
             wait_for_ready=wait_for_ready,
         )
@@ -549,7 +551,7 @@ class Client:
         idle_timeout: float | None,
         window: int,
         item_type: Any,
-        result_type: Any,
+        result: Decodes,
         metadata: Mapping[str, str] | None,
         wait_for_ready: bool | None,
     ) -> StreamRequest:
@@ -565,7 +567,7 @@ class Client:
             timeout=math.inf if timeout is None else seconds("timeout", timeout),
             idle=self._timeout if idle_timeout is None else _above_0("idle_timeout", idle_timeout),
             items=self._item_decoders.of(item_type),
-            result=self._decoders.of(result_type),
+            result=result,
             metadata=metadata,
             wait_for_ready=wait_for_ready,
             interceptors=self._interceptors,

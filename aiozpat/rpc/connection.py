@@ -24,6 +24,7 @@ from aiozpat.errors import (
     RpcError,
     StatusCode,
     Unavailable,
+    Unimplemented,
     rpc_error,
     text_of,
 )
@@ -186,17 +187,19 @@ class Connection(ClientLink):
         self._last_id = key = self._last_id + 1
         self._put(key, key, method, params, timeout, metadata, opening)
         call = self.calls[key] = Pending(key, self.create_future(), deadline, decoder, method)
-        call.inbound = Inbound(
-            self,
-            key,
-            opening.credit,
-            items,
-            method,
-            idle=opening.idle * 0.001,
-            wrong=Internal,
-            on_wrong=partial(self.fail, call),
-        )
-        call.outbound = Outbound(self, SendFlow(key, self._stream_credit), method)
+        if opening.credit:
+            call.inbound = Inbound(
+                self,
+                key,
+                opening.credit,
+                items,
+                method,
+                idle=opening.idle * 0.001,
+                wrong=Internal,
+                on_wrong=partial(self.fail, call),
+            )
+        if opening.sends:
+            call.outbound = Outbound(self, SendFlow(key, self._stream_credit), method)
         call.future.add_done_callback(partial(_close, call))
         if deadline < self._deadlines.nearest:
             self._deadlines.arm(deadline, _monotonic())
@@ -317,8 +320,9 @@ class Connection(ClientLink):
                     plain = call.decoder.plain  # else looked for as a method first
                     result = plain(record.result)
             except Exception as error:  # also what a type's own validation raises
-                text = f"{call.method}: the result is not what was asked for: {text_of(error)}"
-                self._settle_call(call, Internal(text))
+                if not isinstance(error, Unimplemented):
+                    error = Internal(f"{call.method}: the result is not what was asked for: {text_of(error)}")
+                self._settle_call(call, error)
                 continue
             try:
                 call.future.set_result(result)
@@ -388,9 +392,12 @@ class Connection(ClientLink):
             self._settle_call(call, rpc_error(record.code, record.message, _details(record.details)))
 
     def _on_refused(self, record: Refused) -> None:
-        call = self.calls.pop(record.id, None)
+        call = self.calls.get(record.id)
         if call is None:
             return
+        if call.inbound is not None and call.inbound.begun:
+            raise ProtocolError(f"call {record.id} was refused, which had brought items")
+        del self.calls[record.id]
         error = rpc_error(record.code, record.message, _details(record.details))
         error.refused = True
         if record.code == StatusCode.UNAVAILABLE:

@@ -207,7 +207,7 @@ class Executor:
     def _other(self, session: Session, record: Record, cancelled: set[int], buffers: Sequence[memoryview] = ()) -> None:
         """Take a record that is no request."""
         if isinstance(record, (Item, Credit, End)):
-            if (job := session.calls.get(record.id)) is None:  # the call has ended meanwhile
+            if (job := _call_of(session, record.id)) is None:  # the call has ended meanwhile
                 if type(record) is Item:
                     self._notices.count("late item")
             elif type(record) is Item and record.buffers != len(buffers):
@@ -216,9 +216,9 @@ class Executor:
                 take(job, record, buffers)
         elif type(record) is not Cancel:
             self._control(session, record)
-        elif (job := session.calls.get(record.id)) is not None:
+        elif (job := _call_of(session, record.id)) is not None:
             self.cancel(job)
-        else:
+        elif record.id > 0:
             cancelled.add(record.id)
 
     def _request(
@@ -232,12 +232,12 @@ class Executor:
         key = request.id
         if key <= 0:
             key = session.last_key = session.last_key - 1
+        if key in session.calls:
+            raise ProtocolError(f"call {key} is in flight already")
         route = self._admitting.get(request.method)
         if route is None or (len(session.calls) >= self._max_calls_per_peer and not route.reserved):
             self._turn_away(session, key, request.method)
             return
-        if key in session.calls:
-            raise ProtocolError(f"call {key} is in flight already")
         try:
             if session.values is None:
                 args = route.decode(request.params, buffers)
@@ -302,6 +302,8 @@ class Executor:
     # Running
 
     def _start(self, job: Job) -> None:
+        if not job.answered and job.deadline <= _monotonic():  # while it waited for its place
+            self._time_is_over(job)
         if job.answered:
             self._release(job)
             return
@@ -381,7 +383,7 @@ class Executor:
                 await self._run_slowly(job)
         finally:
             if job.inbound is not None:
-                job.inbound.finish(Closed(f"the call of {job.route.name} has ended"))
+                job.inbound.finish(_ended(job))
 
     async def _run_slowly(self, job: Job) -> None:
         """As `_run`, for what that does not do."""
@@ -440,9 +442,12 @@ class Executor:
         jobs = chain(self._orphans.values(), *(session.calls.values() for session in self._sessions()))
         expired = self._deadlines.take_expired((job for job in jobs if not job.answered), _monotonic())
         for job in expired:
-            error = DeadlineExceeded(f"{job.route.name} did not end within the caller's deadline")
-            self._answers.error(job.session, job.key, error)
-            self.cancel(job)
+            self._time_is_over(job)
+
+    def _time_is_over(self, job: Job) -> None:
+        error = DeadlineExceeded(f"{job.route.name} did not end within the caller's deadline")
+        self._answers.error(job.session, job.key, error)
+        self.cancel(job)
 
     def cancel(self, job: Job) -> None:
         """Nobody wants the answer any more: a running coroutine is cancelled, a waiting call leaves its queue."""
@@ -451,6 +456,8 @@ class Executor:
         job.answered = True
         if job.outbound is not None:  # a generator that goes on after its cancellation has nobody to send to
             job.outbound.end()
+        if job.inbound is not None:  # and a task that still reads is not to wait for items that nobody sends
+            job.inbound.finish(_ended(job))
         if not job.started:
             self._withdraw(job)
         elif job.task is not None and not job.in_thread:
@@ -528,3 +535,13 @@ class Executor:
                     task.cancel()
                 tasks.add(task)
         return tasks
+
+
+def _call_of(session: Session, key: int) -> Job | None:
+    """The call with an id that a client has named; notifications are kept under ids below 0, which it knows not of."""
+    return session.calls.get(key) if key > 0 else None
+
+
+def _ended(job: Job) -> Closed:
+    """What a task gets that reads the items of a call that is over."""
+    return Closed(f"the call of {job.route.name} has ended")

@@ -346,6 +346,11 @@ class Inbound(Generic[T]):
         elif not waiter.done():
             waiter.set_exception(DeadlineExceeded(f"{self._what}: no item for {self._idle:g} seconds (idle_timeout)"))
 
+    @property
+    def begun(self) -> bool:
+        """Whether any item has come."""
+        return self._flow.begun
+
     def feed(self, record: Item, buffers: Sequence[memoryview]) -> None:
         """Take the items of one record.
 

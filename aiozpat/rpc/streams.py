@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
 from aiozpat.checks import LONGEST
-from aiozpat.errors import Cancelled, Closed, DeadlineExceeded, RpcError, UsageError
+from aiozpat.codec import Raw
+from aiozpat.errors import Cancelled, Closed, DeadlineExceeded, RpcError, Unimplemented, UsageError
 from aiozpat.protocol.records import Opening
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.current import current_job
@@ -62,6 +63,27 @@ class StreamRequest:
     metadata: Mapping[str, str] | None
     wait_for_ready: bool | None
     interceptors: Sequence[ClientInterceptor]
+
+
+class NoResult:
+    """In the place of a result's decoder, where items are wanted: there is none to decode.
+
+    Args:
+        method: The full name, for messages.
+    """
+
+    __slots__ = ("_method",)
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+
+    def plain(self, raw: Raw) -> Any:
+        """Say so."""
+        raise Unimplemented(f"{self._method} gives one result, and streams no items: use call() or open()")
+
+    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> Any:
+        """Say so."""
+        return self.plain(raw)
 
 
 class Opener(Protocol):

@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, NoReturn, TypeVar
 
 from anyio.from_thread import start_blocking_portal
@@ -57,7 +58,7 @@ class Background:
                 for client in tuple(self._clients):
                     await client.close()
 
-        return self.loop.create_task(until_the_end())
+        return self.loop.create_task(until_the_end(), context=Context())  # the first client may be a handler's
 
     def adopt(self, client: LoopClient) -> None:
         """End this client's calls with the loop; on the loop."""

@@ -157,16 +157,20 @@ class Conversation(_Block[T, rpc.Conversation[Any, Any]], Generic[T, R]):
         stream = self._opened()
 
         async def send() -> None:
-            pending = stream._pending
-            if pending is not None and pending.inbound is not None and not self._items:
-                pending.inbound.credit()  # all were handed out: the handler may wait for that, and this for the handler
+            self._let_go_on(stream)
             await stream.send(item)
 
         self._lease.run(send)
 
     def end(self) -> None:
         """Say that no more items come; the handler's iteration ends after those sent. Ending twice is harmless."""
-        self._lease.run(self._opened().end)
+        stream = self._opened()
+
+        async def end() -> None:
+            self._let_go_on(stream)
+            await stream.end()
+
+        self._lease.run(end)
 
     def result(self) -> R:
         """Wait for the result, for methods that give one; None where the answer was a stream, at its end.
@@ -176,5 +180,17 @@ class Conversation(_Block[T, rpc.Conversation[Any, Any]], Generic[T, R]):
         Raises:
             RpcError: As for `Client.call`.
         """
-        result: R = self._lease.run(self._opened().result)
-        return result
+        stream = self._opened()
+
+        async def result() -> Any:
+            self._let_go_on(stream)
+            return await stream.result()
+
+        value: R = self._lease.run(result)
+        return value
+
+    def _let_go_on(self, stream: rpc.Conversation[Any, Any]) -> None:
+        """Credit the handler for what was fetched, if all was handed out: it may wait for that, and this for it."""
+        pending = stream._pending
+        if pending is not None and pending.inbound is not None and not self._items:
+            pending.inbound.credit()
