@@ -55,7 +55,7 @@ def linger_seconds(value: Any) -> float:
         raise TypeError(text)
     if not 0 <= value < math.inf:
         raise ValueError(text)
-    return value
+    return float(min(value, LONGEST))
 
 
 def flag(what: str, value: Any) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - uvloop imports it, which fails once the main thread has ended
 import gc
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -12,6 +14,9 @@ from aiozpat.errors import UsageError
 
 T = TypeVar("T")
 
+_lock = threading.Lock()
+_running = 0  # programs, in whichever threads
+_before: tuple[int, int, int] = gc.get_threshold()  # what the collector's thresholds were, and will be again
 _GC_THRESHOLD = 20_000  # allocations; the default of 700 scans the calls in flight again and again (+39-60% at 10,000)
 
 
@@ -47,14 +52,30 @@ def _in_loop() -> bool:
 
 
 def _run(main: Coroutine[Any, Any, T], debug: bool | None) -> T:
-    thresholds = gc.get_threshold()
-    if thresholds[0]:  # 0: somebody switched it off
-        gc.set_threshold(max(thresholds[0], _GC_THRESHOLD), *thresholds[1:])
+    _raise_threshold()
     try:
         with asyncio.Runner(debug=debug, loop_factory=loop_factory()) as runner:
             return runner.run(main)
     finally:
-        gc.set_threshold(*thresholds)
+        _restore_threshold()
+
+
+def _raise_threshold() -> None:
+    global _running, _before
+    with _lock:
+        _running += 1
+        if _running == 1:
+            _before = gc.get_threshold()
+            if _before[0]:  # 0: somebody switched it off
+                gc.set_threshold(max(_before[0], _GC_THRESHOLD), *_before[1:])
+
+
+def _restore_threshold() -> None:
+    global _running
+    with _lock:
+        _running -= 1
+        if not _running:
+            gc.set_threshold(*_before)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

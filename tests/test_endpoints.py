@@ -1249,3 +1249,66 @@ async def test_a_server_without_a_socket_leaves_no_context(monkeypatch: pytest.M
     with pytest.raises(NotImplementedError):
         await aiozpat.Server(aiozpat.Service("s"), bind=LOOPBACK).__aenter__()
     assert open_contexts() == 0
+
+
+async def test_the_loop_goes_on_between_large_messages_of_a_stream_of_them() -> None:
+    count = 40
+    async with Puller(bind="inproc://large") as end, Pusher(connect="inproc://large") as feeder:
+        for _ in range(count):
+            await feeder.send(bytes(256 * 1024))  # over inproc, and without a turn of the loop: it is there
+        assert end.statistics().received == 0
+        steps: list[int] = []
+        while sum(steps) < count:
+            before = end.statistics().received
+            await asyncio.sleep(0)
+            steps.append(end.statistics().received - before)
+    assert max(steps) <= 8
+
+
+async def test_an_endpoint_that_is_connected_to_later_leaves_the_turns_of_the_others_as_they_are(port: int) -> None:
+    def names(name: str) -> object:
+        async def handler(request: Request) -> str:
+            return name
+
+        return handler
+
+    async with Replier(bind=LOOPBACK) as one, Replier(bind=LOOPBACK) as two:
+        serving = [asyncio.create_task(end.serve(names(name))) for end, name in ((one, "one"), (two, "two"))]  # type: ignore[arg-type]
+        async with Requester(connect=[one.endpoint, two.endpoint]) as requester:
+            assert (await requester.request("x", timeout=PATIENCE)).text() == "one"
+            requester.connect(f"tcp://127.0.0.1:{port}")
+            assert (await requester.request("x", timeout=PATIENCE)).text() == "two"
+            for _ in range(2):
+                with pytest.raises(TimedOut):
+                    await requester.request("to nobody", timeout=0.1)
+                assert (await requester.request("x", timeout=PATIENCE)).text() == "one"
+                assert (await requester.request("x", timeout=PATIENCE)).text() == "two"
+    await asyncio.gather(*serving)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="IPv6 is off here")
+async def test_an_ipv6_address_leaves_those_that_follow_as_they_are() -> None:
+    try:
+        async with Puller(bind=["tcp://[::1]:*", "tcp://*:*"]) as puller:
+            six, any_address = puller.endpoints
+    except errors.InvalidEndpoint:
+        pytest.skip("IPv6 is off here")
+    assert six.startswith("tcp://[::1]:")
+    assert any_address.startswith("tcp://0.0.0.0:")
+
+
+async def test_a_source_address_stands_before_a_semicolon(port: int) -> None:
+    async with (
+        Puller(bind=LOOPBACK) as puller,
+        Pusher(connect=f"tcp://127.0.0.1:0;{puller.endpoint.removeprefix('tcp://')}") as pusher,
+    ):
+        await pusher.send("here")
+        assert (await puller.recv(PATIENCE)).text() == "here"
+    for wrong, says in (
+        (f"tcp://127.0.0.1;127.0.0.1:{port}", "needs a host and a port"),
+        ("tcp://127.0.0.1:0;127.0.0.1:0", "is an address to bind"),
+    ):
+        with pytest.raises(errors.InvalidEndpoint, match=says):
+            Pusher(connect=wrong)
+    with pytest.raises(errors.InvalidEndpoint, match="is for connecting"):
+        Pusher(bind="tcp://127.0.0.1:0;127.0.0.1:5555")

@@ -17,6 +17,7 @@ import pytest
 
 import aiozpat
 from aiozpat import Client, ClientState, Retry, Server, Service, errors
+from aiozpat.rpc.around import connections_tried
 from aiozpat.rpc.hedge import race
 from aiozpat.rpc.retry import Attempts, Budget
 from tests.support import LOOPBACK, PATIENCE, Process, free_port, until
@@ -691,3 +692,22 @@ async def test_a_call_that_may_not_be_hedged_asks_less_and_less_often(monkeypatc
     monkeypatch.setattr(asyncio, "wait", quick)
     await race(answered.wait, 0.0, again=lambda: False, final=lambda error: False)
     assert delays[:6] == [0.0, 0.01, 0.02, 0.04, 0.08, 0.16]
+
+
+async def test_what_follows_a_hedged_call_in_its_task_knows_nothing_of_its_attempts() -> None:
+    service = Service("s")
+
+    @service.method(idempotent=True)
+    async def same() -> int:
+        return 1
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, retry=Retry(hedge=PATIENCE)) as client:
+        assert await client.call("s.same", idempotent=True) == 1
+        assert connections_tried.get() is None
+
+
+def test_the_codes_of_a_policy_may_come_from_any_iterable() -> None:
+    codes = [errors.StatusCode.UNAVAILABLE, errors.StatusCode.ABORTED]
+    assert Retry(codes=iter(codes)).codes == frozenset(codes)  # type: ignore[arg-type]  # that is what is tried
+    with pytest.raises(TypeError, match="are several of"):
+        Retry(codes=errors.StatusCode.ABORTED)  # type: ignore[arg-type]  # as above

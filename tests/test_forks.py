@@ -76,3 +76,25 @@ def test_a_child_is_told_to_open_its_own() -> None:
     assert all(line.endswith("for each loop and process") for line in uses)
     assert childs == "42"
     assert parents == "[b'two', b'three', b'five'] 6"
+
+
+_CHILDREN = """
+import ctypes, os
+from aiozpat.transport.process import prepare
+
+prepare()
+for _ in range(3):
+    if not (child := os.fork()):
+        prepare()
+        print(ctypes.CDLL(None).rand(), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_children_draw_routing_ids_of_their_own() -> None:
+    ended = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", _CHILDREN], capture_output=True, text=True, timeout=15, check=True
+    )
+    assert len(set(ended.stdout.split())) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -69,6 +70,7 @@ async def test_leaving_takes_a_second_at_least_where_it_must(monkeypatch: pytest
 
 
 async def test_leaving_takes_no_longer_than_the_clients_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_link, "_LEAVING", 0.001)  # so that the clock is looked at while the server reads
     async with SlowReader(monkeypatch) as server, Client(server.endpoint, heartbeat=3600, timeout=5.0) as client:
         await client.ready(PATIENCE)
         for _ in range(200):
@@ -362,3 +364,41 @@ async def test_a_connection_that_seems_to_be_there_still_is_looked_at_again(
         await until(lambda: calc.cancelled == [1])
         assert pretended == 2
         assert server.statistics().sessions == 0
+
+
+async def test_a_lifespan_whose_start_is_cancelled_has_the_time_that_it_needs_to_clean_up() -> None:
+    begun = asyncio.Event()
+    clean: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            clean.append("up")
+        yield
+
+    service = Service("s", lifespan=lifespan)
+    service.method(name="f")(_nothing)
+    opening = asyncio.create_task(Server(service, bind=LOOPBACK).__aenter__())
+    await begun.wait()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert clean == ["up"]
+
+
+@pytest.mark.parametrize(
+    ("grace", "error"), [("2", TypeError), ([], TypeError), (-1, ValueError), (math.nan, ValueError)]
+)
+async def test_a_grace_that_is_none_ends_no_calls(calc: Calc, grace: Any, error: type[Exception]) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        calling = asyncio.create_task(client.call("calc.hold", 1))
+        await until(lambda: calc.started == [1])
+        with pytest.raises(error, match="grace is a number from 0 up"):
+            await server.close(grace=grace)
+        calc.gate.set()
+        assert await calling == 1

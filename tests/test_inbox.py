@@ -9,8 +9,8 @@ from collections import deque
 import pytest
 
 from aiozpat.endpoints.inbox import Inbox
-from aiozpat.errors import Closed
-from tests.support import until
+from aiozpat.errors import Closed, TimedOut
+from tests.support import PATIENCE, until
 
 
 class _Source:
@@ -135,3 +135,18 @@ async def test_what_is_forgotten_is_not_taken() -> None:
     assert _pop(inbox) is None
     with pytest.raises(Closed):
         await inbox.take(None)
+
+
+@pytest.mark.parametrize("timeout", [None, PATIENCE])
+async def test_what_somebody_was_woken_for_who_gave_up_goes_to_the_next_that_waits(timeout: float | None) -> None:
+    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None)
+    first = asyncio.create_task(inbox.take(timeout))
+    await until(lambda: len(inbox._waiters) == 1)
+    second = asyncio.create_task(inbox.take(timeout))
+    await until(lambda: len(inbox._waiters) == 2)
+    inbox.put(1)
+    first.cancel()
+    assert await asyncio.wait_for(second, PATIENCE) == 1
+    assert first.cancelled()
+    with pytest.raises(TimedOut):
+        await inbox.take(0)

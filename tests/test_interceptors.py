@@ -512,3 +512,34 @@ async def test_what_interceptors_of_a_stream_raise_is_no_matter_for_asyncio() ->
             await asyncio.sleep(0)
             gc.collect()
     assert not said
+
+
+async def test_interceptors_of_a_stream_that_was_refused_and_dropped_are_cancelled() -> None:
+    ends: list[str] = []
+
+    async def watch(call: ClientCall, proceed: Proceed) -> Any:
+        try:
+            return await proceed()
+        except BaseException as error:
+            ends.append(type(error).__name__)
+            raise
+
+    said: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+    async with (
+        Server(echo_service(), bind=LOOPBACK) as server,
+        Client(server.endpoint, interceptors=[watch]) as client,
+    ):
+        await client.ready()
+        executor = server._executor
+        assert executor is not None
+        executor.refuse("it drains")
+        dropped = await client.stream("s.count", 3).__aenter__()
+        await until(lambda: client.state is not ClientState.READY)
+        del dropped
+        gc.collect()
+        await until(lambda: bool(ends))
+        gc.collect()
+        executor.refusing, executor._admitting = None, executor.routes
+    assert ends == ["CancelledError"]
+    assert not said

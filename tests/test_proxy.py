@@ -285,3 +285,40 @@ async def test_a_proxy_that_is_cancelled_delivers_for_a_moment_only(
         async with Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK, linger=60):
             raise error
     assert lingers == [seconds]
+
+
+async def test_thousands_of_topics_travel_through_all() -> None:
+    async with (
+        Proxy("publish-subscribe", frontend_bind=LOOPBACK, backend_bind=LOOPBACK) as proxy,
+        Publisher(connect=proxy.frontend_endpoint) as publisher,
+        Subscriber(connect=proxy.backend_endpoint, topics=["a"]) as subscriber,
+    ):
+        await publisher.wait_for_subscribers("a", timeout=PATIENCE)
+        for number in range(20_000):  # faster than they are read
+            subscriber.subscribe(f"topic {number:05}")
+        await until(lambda: publisher.subscribers("topic 19999") == 1)
+        assert all(publisher.subscribers(f"topic {number:05}") == 1 for number in range(20_000))
+
+
+async def test_who_asks_after_a_question_that_was_given_up_gets_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    command = Forwarder._command
+
+    def noted(forwarder: Forwarder, text: bytes) -> None:
+        asked.append(text)
+        if text != b"STATISTICS":
+            command(forwarder, text)
+
+    monkeypatch.setattr(Forwarder, "_command", noted)
+    async with Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK) as proxy:
+        given_up = asyncio.create_task(proxy.statistics())
+        await until(lambda: len(asked) == 1)
+        given_up.cancel()
+        await asyncio.wait({given_up})
+        asking = asyncio.create_task(proxy.statistics())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert asked == [b"STATISTICS"]
+        assert proxy._forwarder is not None
+        command(proxy._forwarder, b"STATISTICS")  # slow to arrive: it answers both
+        assert (await asyncio.wait_for(asking, PATIENCE)).frontend.received == 0

@@ -14,6 +14,8 @@ import zmq
 
 import aiozpat
 from aiozpat import InvalidBody, Publisher, QueueFull, SocketOptions, Subscriber, TimedOut, errors
+from aiozpat.endpoints import publisher as publisher_module
+from aiozpat.endpoints import subscriber as subscriber_module
 from aiozpat.endpoints.publication import ECHO, ECHO_BYTES
 from aiozpat.endpoints.subscriptions import Subscriptions
 from tests.support import LOOPBACK, PATIENCE, until
@@ -534,3 +536,94 @@ async def test_who_has_left_before_its_subscription_was_read_is_no_subscriber() 
         socket.resume()
         await until(lambda: not socket._events() & zmq.POLLIN)
         assert publisher.subscribers("b") == 0
+
+
+async def test_on_inproc_who_leaves_takes_no_other_subscriber_along() -> None:
+    async with (
+        aiozpat.Context() as context,
+        Publisher(bind="inproc://news", context=context) as publisher,
+        Subscriber(connect="inproc://news", topics=["a"], context=context),
+        Subscriber(connect="inproc://news", topics=["a"], context=context) as leaving,
+    ):
+        leaving.subscribe("b")
+        await publisher.wait_for_subscribers("b", timeout=PATIENCE)
+        leaving.unsubscribe("a")
+        leaving.subscribe("c")
+        await publisher.wait_for_subscribers("c", timeout=PATIENCE)  # so what came before was read as well
+        assert publisher.subscribers("a") == 1
+
+
+async def test_who_subscribes_is_a_peer_though_the_handshake_was_taken_for_anothers() -> None:
+    async with (
+        Publisher(bind=LOOPBACK) as publisher,
+        Subscriber(connect=publisher.endpoint, topics=["a"]) as subscriber,
+    ):
+        await publisher.wait_for_subscribers("a", timeout=PATIENCE)
+        connections = publisher._connections
+        (fd,) = connections._peers
+        connections.ended(fd)
+        connections.opened(fd)  # as one that has not shaken hands
+        assert publisher.peers == 0
+        subscriber.subscribe("b")
+        await publisher.wait_for_subscribers("b", timeout=PATIENCE)
+        assert publisher.peers == 1
+
+
+async def test_who_asks_in_another_second_is_answered_however_many_asked_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(publisher_module, "_ECHOES", 1)
+    async with (
+        Publisher(bind=LOOPBACK) as publisher,
+        Subscriber(connect=publisher.endpoint, topics=["a"]) as subscriber,
+    ):
+        for _ in range(3):
+            assert await subscriber.ready(PATIENCE)
+            publisher._echoes_since -= 1.0  # a second passes
+
+
+async def test_ready_leaves_no_subscription_behind() -> None:
+    with plain(zmq.XPUB) as xpub:
+        port = xpub.bind_to_random_port("tcp://127.0.0.1")
+        async with Subscriber(connect=f"tcp://127.0.0.1:{port}", topics=["a"]) as subscriber:
+            asking = asyncio.create_task(subscriber.ready(PATIENCE))
+            assert await asyncio.to_thread(xpub.recv) == b"\1a"
+            question = await asyncio.to_thread(xpub.recv)
+            xpub.send(question[1:])
+            assert await asking
+            came = {question}
+            for _ in range(100):  # it may have asked more than once
+                came ^= {b"\1" + (said := await asyncio.to_thread(xpub.recv))[1:]}
+                if not came:
+                    break
+            assert said[:1] == b"\0"
+
+
+async def test_closing_ends_waiting_for_an_answer_to_ready() -> None:
+    with plain(zmq.PUB) as pub:
+        port = pub.bind_to_random_port("tcp://127.0.0.1")
+        async with Subscriber(connect=f"tcp://127.0.0.1:{port}", topics=["a"]) as subscriber:
+            asking = asyncio.create_task(subscriber.ready(PATIENCE))
+            await until(lambda: bool(subscriber._answers))
+            await subscriber.close()
+            with pytest.raises(errors.Closed):
+                await asking
+
+
+async def test_a_subscriber_that_binds_is_ready_once_each_that_has_connected_confirms() -> None:
+    async with Subscriber(bind=LOOPBACK, topics=["a"]) as subscriber, Publisher(connect=subscriber.endpoint):
+        await subscriber.wait_for_peers(1, PATIENCE)
+        assert await subscriber.ready(PATIENCE)
+        with plain(zmq.PUB) as pub:
+            pub.connect(subscriber.endpoint)
+            await subscriber.wait_for_peers(2, PATIENCE)
+            assert not await subscriber.ready(0.3)
+
+
+async def test_ready_waits_for_answers_no_longer_than_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriber_module, "_ECHO_SECONDS", 10 * PATIENCE)
+    with plain(zmq.PUB) as pub:
+        port = pub.bind_to_random_port("tcp://127.0.0.1")
+        async with Subscriber(connect=f"tcp://127.0.0.1:{port}", topics=["a"]) as subscriber:
+            await subscriber.wait_for_peers(1, PATIENCE)
+            assert not await asyncio.wait_for(subscriber.ready(0.05), PATIENCE)

@@ -125,7 +125,7 @@ async def test_past_a_hundred_replies_for_one_peer_each_holds_a_handlers_place(
     peer: Any = Crowded(waiting)
     run = serving_module.Serving(peer, answering, 1, None, notices())
     await run._slots.acquire()
-    serving = asyncio.create_task(run._serve(peer))
+    serving = asyncio.create_task(run._serve(peer, serving_module._Place(run._slots)))
     await peer.replying.wait()
     assert run._slots.locked() is holds_a_place
     peer.read.set()

@@ -9,7 +9,9 @@ import math
 import weakref
 from array import array
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, assert_type
 
 import msgspec
@@ -29,7 +31,7 @@ from aiozpat.rpc.listener import Listener
 from aiozpat.rpc.pending import Pending
 from aiozpat.rpc.turns import Turns
 from aiozpat.transport import Socket
-from tests.raw import REFUSED, REQUEST, RawServer
+from tests.raw import ITEM, REFUSED, REQUEST, RawServer
 from tests.support import LOOPBACK, PATIENCE, until
 
 
@@ -1065,3 +1067,97 @@ async def test_a_method_that_gives_one_result_gives_no_stream(streams: Streams) 
             with pytest.raises(errors.Unimplemented, match="gives one result, and streams no items"):
                 await anext(items)
         assert await client.call("s.total", numbers()) == 1
+
+
+async def test_a_stream_without_items_for_too_long_is_over_inside_its_block_too(streams: Streams) -> None:
+    async with (
+        Server(streams.service, bind=LOOPBACK) as server,
+        Client(server.endpoint) as client,
+        client.stream("s.hold", idle_timeout=0.05) as items,
+    ):
+        assert await anext(items) == 1
+        with pytest.raises(errors.DeadlineExceeded):
+            await anext(items)
+        await until(lambda: streams.ended == ["cancelled"])
+        streams.gate.set()
+        with pytest.raises(errors.DeadlineExceeded):
+            await anext(items)
+
+
+async def test_what_is_sent_stands_in_line_behind_what_waits_though_there_is_room_again(streams: Streams) -> None:
+    service = aiozpat.Service("slow")
+
+    @service.method
+    async def take(items: AsyncIterator[int]) -> list[int]:
+        await streams.gate.wait()
+        return [item async for item in items]
+
+    async with (
+        Server(service, bind=LOOPBACK, limits=Limits(stream_window=2)) as server,
+        Client(server.endpoint) as client,
+        client.open("slow.take", result_type=list[int]) as talk,
+    ):
+        await talk.send(0)
+        await talk.send(1)
+        waiting = asyncio.create_task(talk.send(2))
+        await until(lambda: talk._in_line == 1)
+        pending = talk._pending
+        assert pending is not None
+        assert pending.outbound is not None
+        pending.outbound.grant(2)  # the server takes so many more than it said
+        await asyncio.wait_for(talk.send(3), PATIENCE)  # before the other task has had its turn
+        await waiting
+        await talk.end()
+        streams.gate.set()
+        assert await talk.result() == [0, 1, 2, 3]
+
+
+class _Large:
+    """Stands for what a handler's context holds."""
+
+
+_held: ContextVar[_Large | None] = ContextVar("held", default=None)
+
+
+async def test_waiting_for_items_keeps_nothing_of_the_readers_context(streams: Streams) -> None:
+    async def read() -> weakref.ref[_Large]:
+        large = _Large()
+        _held.set(large)
+        assert await anext(items) == 1
+        return weakref.ref(large)
+
+    async with (
+        Server(streams.service, bind=LOOPBACK) as server,
+        Client(server.endpoint) as client,
+        client.stream("s.hold", idle_timeout=60) as items,
+    ):
+        large = await asyncio.create_task(read())
+        await asyncio.sleep(0)
+        gc.collect()
+        assert large() is None
+
+
+async def test_items_that_wait_when_their_call_is_over_are_not_sent() -> None:
+    async with RawServer() as server, Client(server.endpoint) as client:
+        await client.ready()
+        async with client.open("s.take") as talk:
+            await server.record(REQUEST)
+            for number in range(3):
+                await talk.send(number)
+        async with client.open("s.take") as talk:
+            key = (await server.record(REQUEST))[1]
+            await talk.send(3)
+            assert await server.record(ITEM) == [ITEM, key, 0, [3]]
+
+
+async def test_a_stream_is_used_on_the_loop_that_it_was_made_on(streams: Streams) -> None:
+    async with (
+        Server(streams.service, bind=LOOPBACK) as server,
+        Client(server.endpoint) as client,
+        client.open("s.echo", "") as talk,
+    ):
+        await talk.send(1)
+        for use in (talk.__aenter__, talk.__anext__, talk.result, talk.end, partial(talk.send, 2)):
+            with pytest.raises(errors.UsageError, match="belongs to another event loop"):
+                await asyncio.to_thread(asyncio.run, use())
+        assert await anext(talk) == "1"

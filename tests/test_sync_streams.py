@@ -18,6 +18,7 @@ import pytest
 import aiozpat
 from aiozpat import Limits, errors
 from aiozpat.sync import Client
+from aiozpat.sync.background import Lease
 from tests.blocking import Serving, serving, until
 from tests.blocking import loops as loops
 from tests.support import PATIENCE
@@ -362,23 +363,23 @@ class Unlikely(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    ("kind", "expected"),
     [
-        (LookupError("the source ran dry"), LookupError),
-        (RuntimeError("the source ran dry"), RuntimeError),
-        (SystemExit("the source ran dry"), errors.UsageError),
-        (Unlikely("the source ran dry"), errors.UsageError),
-        (StopAsyncIteration("the source ran dry"), errors.UsageError),
-        (asyncio.CancelledError("the source ran dry"), errors.UsageError),
+        (LookupError, LookupError),
+        (RuntimeError, RuntimeError),
+        (SystemExit, errors.UsageError),
+        (Unlikely, errors.UsageError),
+        (StopAsyncIteration, errors.UsageError),
+        (asyncio.CancelledError, errors.UsageError),
     ],
-    ids=lambda value: value.__name__ if isinstance(value, type) else type(value).__name__,
+    ids=lambda value: value.__name__,
 )
 def test_an_iterator_that_fails_ends_the_call_and_its_error_reaches_the_caller(
-    client: Client, server: Serving, error: BaseException, expected: type[Exception]
+    client: Client, server: Serving, kind: type[BaseException], expected: type[Exception]
 ) -> None:
     def failing() -> Iterator[int]:
         yield 1
-        raise error
+        raise kind("the source ran dry")
 
     with pytest.raises(expected, match="ran dry"):
         client.call("s.total", failing())
@@ -545,3 +546,81 @@ def test_a_result_is_waited_for_with_everything_read_that_was_fetched() -> None:
         assert [next(talking) for _ in range(4)] == [0, 1, 2, 3]
         talking.end()
         assert talking.result() is None
+
+
+def test_what_was_not_read_inside_the_block_is_not_to_be_had_behind_it(streams: Streams) -> None:
+    with serving(streams.service) as server, Client(server.endpoint) as client:
+        with client.stream("s.count", 50) as items:
+            assert next(items) == 0
+            until(lambda: streams.made == 50)
+            assert next(items) == 1
+            assert next(items) == 2
+        with pytest.raises(errors.Closed):
+            next(items)
+
+
+def test_who_is_interrupted_while_a_stream_opens_leaves_none_open(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Lease.run
+
+    def interrupted(lease: Lease, function: object) -> None:
+        monkeypatch.setattr(Lease, "run", run)
+        run(lease, function)  # type: ignore[arg-type]  # whatever it is
+        raise KeyboardInterrupt
+
+    with serving(streams.service) as server, Client(server.endpoint) as client:
+        items = client.stream("s.hold")
+        monkeypatch.setattr(Lease, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            items.__enter__()
+        until(lambda: client.statistics().in_flight == 0)
+        assert "left" in repr(items)
+
+
+def test_what_one_thread_has_fetched_is_there_for_others_that_wait_to_read(streams: Streams) -> None:
+    service = aiozpat.Service("held")
+    makes, ends = asyncio.Event(), asyncio.Event()
+
+    @service.method
+    async def count(n: int) -> AsyncIterator[int]:
+        await makes.wait()
+        for number in range(n):
+            yield number
+        await ends.wait()
+
+    with (
+        serving(service) as server,
+        Client(server.endpoint) as client,
+        client.stream("held.count", 10) as items,
+        ThreadPoolExecutor(3) as threads,
+    ):
+        reading = [threads.submit(next, items) for _ in range(3)]
+        until(lambda: len(items._reading._waiters or ()) == 2)
+        server.soon(makes.set)
+        try:
+            assert sorted(read.result(PATIENCE) for read in reading) == [0, 1, 2]
+        finally:
+            server.soon(ends.set)
+
+
+def test_who_sends_has_said_that_all_it_got_was_read(streams: Streams) -> None:
+    service = aiozpat.Service("twice")
+
+    @service.method
+    async def each(items: AsyncIterator[int]) -> AsyncIterator[int]:
+        async for item in items:
+            for _ in range(2):
+                yield item
+
+    with (
+        serving(service, limits=Limits(stream_window=1)) as server,
+        Client(server.endpoint) as client,
+        client.open("twice.each", window=4, timeout=5) as talk,
+    ):
+        talk.send(0)
+        assert [next(talk) for _ in range(2)] == [0] * 2
+        for number in (1, 2, 3):  # for the last, the handler must have made both for the first
+            talk.send(number)
+        talk.end()
+        assert list(talk) == [1] * 2 + [2] * 2 + [3] * 2

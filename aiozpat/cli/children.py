@@ -63,12 +63,16 @@ class Child:
         """The next line that it prints.
 
         Raises:
-            AiozpatError: It ended instead.
+            AiozpatError: It ended instead, or has said nothing for long.
         """
-        async with asyncio.timeout(_PATIENCE / 1000):
-            line = await self._readline()
+        what = " ".join(self._arguments[1:4])
+        try:
+            async with asyncio.timeout(_PATIENCE / 1000):
+                line = await self._readline()
+        except TimeoutError:
+            raise AiozpatError(f"{what} has not said a word for {_PATIENCE / 1000:g} s") from None
         if not line:
-            raise AiozpatError(f"{' '.join(self._arguments[1:4])} ended without a word")
+            raise AiozpatError(f"{what} ended without a word")
         return line
 
     async def _readline(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -86,9 +87,10 @@ class Endpoint:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._closed = False
-        self._ended = asyncio.Event()
         self._notices = Notices(_log)
+        self._patience = math.inf  # seconds that there are for what lingers
         self._sent = 0
+        self._turned = -1  # how many had been sent when the loop's other tasks last had their turn for it
         self._received = 0
         self._prepare()
 
@@ -168,6 +170,7 @@ class Endpoint:
     ) -> None:
         if kind is not None and not issubclass(kind, Exception):  # Ctrl-C, or cancelled: whoever waits wants to go on
             self._linger = min(self._linger, HURRIED_LINGER)
+            self._patience = HURRIED_LINGER
         await self.close()
 
     def _open(self, context: Context) -> Socket:
@@ -207,17 +210,13 @@ class Endpoint:
             return
         if asyncio.get_running_loop() is not self._loop:
             raise UsageError(f"{self!r} belongs to another event loop; close it there")
-        if self._closed:
-            await self._ended.wait()
-            return
-        self._closed = True
-        try:
+        if not self._closed:
+            self._closed = True
             self._on_close(f"{self!r} is closed")
             socket.detach(self._linger)
-            await context.release()
-            await socket.freed()
-        finally:
-            self._ended.set()
+            context.let_go()
+        await context.settle(self._patience)
+        await socket.freed()
 
     def _usable(self) -> Socket:
         """The socket, if this endpoint may be used here and now."""

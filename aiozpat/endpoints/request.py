@@ -74,3 +74,5 @@ class Request(Message, frozen=True, gc=True):  # gc: it refers to the endpoint t
         except BaseException:
             force_setattr(self, "_answered", before)
             raise
+        if not self._answered:  # another one, sent meanwhile in vain, has undone it
+            force_setattr(self, "_answered", True)

@@ -80,7 +80,8 @@ class Responder(Receiver[Request]):
     async def _answer(self, identity: bytes, parts: Sequence[bytes], timeout: float | None) -> None:
         """Send to one peer; a full peer holds up only what is for itself."""
         self._usable()
-        if self._sent % YIELD == YIELD - 1:
+        if self._sent % YIELD == YIELD - 1 and self._turned != self._sent:
+            self._turned = self._sent
             await asyncio.sleep(0)  # before anything is sent: cancelled here, nothing was
         frames = [identity, *parts]
         line = self._lines.get(identity)

@@ -8,11 +8,12 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from aiozpat.checks import whole_number
 from aiozpat.endpoints.request import Request
-from aiozpat.errors import Cancelled, Closed, PeerUnreachable, TimedOut, UsageError
+from aiozpat.errors import AiozpatError, Cancelled, Closed, PeerUnreachable, TimedOut, UsageError
 from aiozpat.message import Payload, payload_frames
 from aiozpat.observability.notices import Notices
 
@@ -27,6 +28,22 @@ OnError: TypeAlias = Callable[[Request, Exception], Payload | None]
 REPLY_SECONDS = 5.0  # for which replies wait at a peer that takes none; then they are dropped and counted
 REPLIES_WAITING = 100  # for one such peer, beside those that hold the places of handlers
 _MOST_STUCK = 65_536  # peers
+
+
+class _Place:
+    """A handler's place, given back once, by whoever is the first to."""
+
+    __slots__ = ("_slots", "held")
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self.held = True
+
+    def leave(self) -> None:
+        """Give it back, unless that was done."""
+        if self.held:
+            self.held = False
+            self._slots.release()
 
 
 class Serving:
@@ -71,15 +88,23 @@ class Serving:
                 except BaseException:
                     self._slots.release()
                     raise
-                task = loop.create_task(self._serve(request))
+                place = _Place(self._slots)
+                task = loop.create_task(self._serve(request, place))
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(partial(self._on_done, place))
                 if self._ending and task.cancel():  # begun by an eager task factory, it has closed the endpoint itself
                     self._notices.count("handler cancelled")
         except Closed:
             _log.debug("%r is closed: its serve ends", self._endpoint)
         finally:
             await self._end()
+
+    def _on_done(self, place: _Place, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if place.held:  # it was cancelled before its first step
+            place.leave()
+            if not self._ending:  # by others, then: nobody else says that there is no answer
+                self._notices.count("handler cancelled")
 
     def cancel(self) -> None:
         """End the handlers: the endpoint is closed, and `run` may wait for the place of one of them."""
@@ -93,25 +118,24 @@ class Serving:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _serve(self, request: Request) -> None:
-        holds_place = True
+    async def _serve(self, request: Request, place: _Place) -> None:
         try:
             answer = await self._handle(request)
             if answer is None or (request.answered and request.expects_reply):
                 return
             if self._endpoint.waiting_for(request.identity) < REPLIES_WAITING:
-                self._slots.release()  # a peer that does not read its reply holds no place
-                holds_place = False
+                place.leave()  # a peer that does not read its reply holds no place
             await self._reply(request, answer)
         finally:
-            if holds_place:
-                self._slots.release()
+            place.leave()
 
     async def _handle(self, request: Request) -> Sequence[bytes] | None:
         try:
             return self._parts(await self._handler(request))
         except Exception as error:
             return self._failed(request, error)
+        except SystemExit as error:  # one message is not to end the program
+            return self._failed(request, AiozpatError(f"the handler called sys.exit({error.code!r})"))
         except asyncio.CancelledError:
             if self._ending:
                 raise

@@ -619,9 +619,9 @@ class Client:
             if isinstance(error, InvalidArgument) and source_of(values)[1] is not None:
                 raise UsageError(f"notify({method!r}) sends no streams: use call() or stream()") from None
             raise
-        if not self._calls % _YIELD:
-            await asyncio.sleep(0)  # a loop of notifies must not keep the loop to itself; behind it, for their order
         self._calls += 1
+        if self._calls % _YIELD == 1:
+            await asyncio.sleep(0)  # a loop of notifies must not keep the loop to itself; behind it, for their order
 
     def stub(
         self,

@@ -48,6 +48,10 @@ class Retry:
     hedge: float | None = None
 
     def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "codes", frozenset(self.codes))
+        except TypeError:
+            raise TypeError(f"Retry.codes are several of aiozpat.errors.StatusCode; got {self.codes!r}") from None
         whole_number("Retry.attempts", self.attempts)
         for name in ("backoff", "max_backoff", "budget", "burst"):
             number(f"Retry.{name}", getattr(self, name), zero=True)

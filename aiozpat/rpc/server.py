@@ -252,12 +252,16 @@ class Server:
 
         Raises:
             UsageError: On another loop.
+            ValueError: `grace` is below 0, or not a number.
+            TypeError: It is of the wrong kind.
         """
         listener, executor = self._listener, self._executor
         if listener is None or executor is None:
             return
         if asyncio.get_running_loop() is not self._loop:
             raise UsageError(f"{self!r} belongs to another event loop; close it there, or call stop() from here")
+        if grace is not None:
+            number("grace", grace, zero=True)
         if self._closed:
             await self._ended.wait()
             return

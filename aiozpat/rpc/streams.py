@@ -112,6 +112,7 @@ class Stream(Generic[T]):
     def __init__(self, client: Opener, request: StreamRequest) -> None:
         self._client = client
         self._request = request
+        self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
         self._pump: asyncio.Task[None] | None = None
         self._around: asyncio.Future[Any] | None = None
@@ -142,7 +143,13 @@ class Stream(Generic[T]):
             connection.abandon_threadsafe(pending, self._pump, self._around if refused else None)
         self._left = True
 
+    def _check_loop(self) -> None:
+        """See to it that it is used where it was made: elsewhere, nobody would wake who waits."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise UsageError(f"{self!r} belongs to another event loop; use it there")
+
     async def __aenter__(self) -> Self:
+        self._check_loop()
         if self.opened:
             raise UsageError(f"{self!r} was entered before; make a new one")
         now = _monotonic()
@@ -162,6 +169,7 @@ class Stream(Generic[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._check_loop()
         self._left = True
         connection, pending = self._connection, self._pending
         if connection is None or pending is None:
@@ -274,6 +282,7 @@ class Stream(Generic[T]):
         current: deque[T] = pending.inbound.current
         if len(current) > 1:
             return current.popleft()
+        self._check_loop()
         by = math.inf
         while True:
             try:
@@ -365,6 +374,7 @@ class Conversation(Stream[T], Generic[T, R]):
         connection, pending = self._connection, self._pending
         if connection is None or pending is None or pending.outbound is None:
             raise UsageError("a conversation is used inside its block: async with client.open(...) as conversation")
+        self._check_loop()
         return connection, pending.outbound, pending.future
 
     async def result(self) -> R:
@@ -380,6 +390,7 @@ class Conversation(Stream[T], Generic[T, R]):
         pending = self._pending
         if pending is None:
             raise UsageError("the result of a call is waited for inside its block: async with client.open(...)")
+        self._check_loop()
         try:
             result: R = await asyncio.shield(pending.future)
         except (NeverRan, RpcError) as error:

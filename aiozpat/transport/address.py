@@ -64,6 +64,15 @@ def _check(endpoint: object, *, wildcard: bool) -> None:
 def _check_tcp(endpoint: str, rest: str, *, wildcard: bool) -> None:
     if "," in rest or "://" in rest:
         raise InvalidEndpoint(f"{endpoint!r} is several endpoints in one; they are given as a list")
+    source, separator, rest = rest.rpartition(";")
+    if separator:
+        if wildcard:
+            raise InvalidEndpoint(f"{endpoint!r}: a source address, before the semicolon, is for connecting")
+        _check_host(endpoint, source, wildcard=True)
+    _check_host(endpoint, rest, wildcard=wildcard)
+
+
+def _check_host(endpoint: str, rest: str, *, wildcard: bool) -> None:
     host, separator, port = rest.rpartition(":")
     if not separator or not host:
         raise InvalidEndpoint(f"{endpoint!r} needs a host and a port, as in tcp://127.0.0.1:5555")

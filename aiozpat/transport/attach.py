@@ -45,8 +45,7 @@ def connect(socket: Any, endpoint: str, *, ipv6: bool) -> str:
 
 def _allow_ipv6(socket: Any, endpoint: str, asked: bool) -> None:
     # Only where asked for: switched on everywhere, `localhost` may become ::1, where nobody listens.
-    if asked or "://[" in endpoint:
-        socket.setsockopt(zmq.IPV6, 1)
+    socket.setsockopt(zmq.IPV6, int(asked or "://[" in endpoint))  # for each anew: it would hold for those that follow
 
 
 def _bind_error(endpoint: str, error: zmq.ZMQError) -> Exception:

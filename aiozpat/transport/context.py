@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 from types import TracebackType
 from typing import Self
@@ -17,7 +18,9 @@ from aiozpat.errors import AiozpatError, Closed, UsageError
 from aiozpat.transport.process import prepare, require_files
 
 _log = logging.getLogger("aiozpat.transport")
-_FILES_OF_CONTEXT = 10  # with its threads
+_FILES_OF_CONTEXT = 10  # with one thread for I/O
+_FILES_OF_THREAD = 2  # each further one
+_MOST_THREADS = 1024
 _FILES_OF_SOCKET = 8  # with its monitor, and until it is bound or connected
 _MAX_SOCKETS = 65_535  # libzmq's default of 1023 ends in EMFILE at 341 DEALERs with monitors
 _GRACE = 1.0  # seconds past the longest linger until an ending context is left to its thread
@@ -33,27 +36,29 @@ class Context:
     of its own `async with` block.
 
     Args:
-        io_threads: Threads that move bytes; one carries gigabytes a second.
+        io_threads: Threads that move bytes, 1024 at most; one carries gigabytes a second.
 
     Raises:
         TypeError: `io_threads` is no number.
-        ValueError: It is no whole number above 0.
+        ValueError: It is no whole number within its range.
     """
 
     def __init__(self, *, io_threads: int = 1) -> None:
-        self._io_threads = whole_number("io_threads", io_threads, most=2**31 - 1)
+        self._io_threads = whole_number("io_threads", io_threads, most=_MOST_THREADS)
         # Weak: it is the key to this context in the table, and a loop that ended with endpoints open must go there.
         self._loop: ReferenceType[asyncio.AbstractEventLoop] | None = None
         self._zmq: zmq.asyncio.Context | None = None
         self._users = 0
+        self._held = 0  # by endpoints, clients and servers, which use it by their sockets besides
         self._longest_linger = 0.0
         self._shared = True
         self._ended = False
+        self._done: asyncio.Future[None] | None = None  # once its end has begun
         self.last_flushed = 0  # the `id` of the session that did so last, by which others know that there is one
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "open" if self._zmq is not None else "new"
-        return f"<aiozpat.Context {state}, {self._users} endpoints>"
+        return f"<aiozpat.Context {state}, {self._held} endpoints>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,7 +67,7 @@ class Context:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._users:
-            _log.warning("a Context is left with %d endpoints open; it ends when the last is closed", self._users)
+            _log.warning("a Context is left with %d endpoints open; it ends when the last is closed", self._held)
             self._shared = False
             return
         await self._terminate()
@@ -91,7 +96,8 @@ class Context:
         if self._loop is not None and self._loop() is not loop:
             raise UsageError("this Context belongs to another event loop; a Context and its endpoints share one loop")
         self._loop = ref(loop)
-        require_files(_FILES_OF_SOCKET + (_FILES_OF_CONTEXT if self._zmq is None else 0))
+        files = 0 if self._zmq is not None else _FILES_OF_CONTEXT + _FILES_OF_THREAD * (self._io_threads - 1)
+        require_files(_FILES_OF_SOCKET + files)
         if self._zmq is None:
             self._zmq = _new_zmq_context(self._io_threads)
         self._users += 1
@@ -100,6 +106,7 @@ class Context:
     def hold(self) -> None:
         """Count one more user that has no socket at the moment."""
         self._users += 1
+        self._held += 1
 
     def drop(self, linger: float) -> None:
         """Count one user less; `settle` or `release` follows once nothing more will be opened.
@@ -110,31 +117,41 @@ class Context:
         self._users -= 1
         self._longest_linger = max(self._longest_linger, linger)
 
-    async def settle(self) -> None:
-        """End the context, bounded in time, if its last user has gone and it is not shared."""
-        if not self._users and not self._shared and not self._ended:
-            await self._terminate()
+    async def settle(self, patience: float = math.inf) -> None:
+        """End the context if its last user has gone and it is not shared, and wait for its end, bounded in time.
+
+        Args:
+            patience: Seconds to wait at most, where there is no time for what lingers.
+        """
+        if not self._users and not self._shared:
+            await self._terminate(patience)
+
+    def let_go(self) -> None:
+        """Give back a `hold`; `settle` follows."""
+        self._held -= 1
+        self.drop(0)
 
     async def release(self) -> None:
-        """Give back a `hold`."""
-        self.drop(0)
+        """Give back a `hold`, and settle."""
+        self.let_go()
         await self.settle()
 
-    async def _terminate(self) -> None:
-        """End libzmq's context in a thread: `term` blocks until what lingers is sent."""
-        loop, context = asyncio.get_running_loop(), self._zmq
-        self._ended = True
-        self._zmq = None
-        for owner, of_loop in tuple(_of_loop.items()):
-            if of_loop is self:
-                del _of_loop[owner]
-        if context is None:
+    async def _terminate(self, patience: float = math.inf) -> None:
+        """End libzmq's context in a thread, unless that has begun: `term` blocks until what lingers is sent."""
+        loop = asyncio.get_running_loop()
+        if not self._ended:
+            self._ended = True
+            if _of_loop.get(loop) is self:
+                del _of_loop[loop]
+            if self._zmq is not None:
+                self._done = loop.create_future()
+                arguments = (self._zmq, loop, self._done)
+                self._zmq = None
+                threading.Thread(target=_term, args=arguments, name="aiozpat-context-end", daemon=True).start()
+        if self._done is None:
             return
-        done = loop.create_future()
-        thread = threading.Thread(target=_term, args=(context, loop, done), name="aiozpat-context-end", daemon=True)
-        thread.start()
-        bound = self._longest_linger + _GRACE
-        finished, _ = await asyncio.wait({done}, timeout=bound)
+        bound = min(self._longest_linger, patience) + _GRACE
+        finished, _ = await asyncio.wait({self._done}, timeout=bound)
         if not finished:
             _log.warning("a ZeroMQ context did not end within %.1f s; left to its thread", bound)
 

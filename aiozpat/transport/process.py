@@ -31,6 +31,8 @@ def watch_forks(owner: T, on_fork: Callable[[T], None]) -> None:
 
 
 def _after_fork() -> None:
+    global _preparing, _prepared
+    _preparing, _prepared = threading.Lock(), False  # each child draws routing ids of its own
     for owner, on_fork in _opened.items():
         on_fork(owner)
 
