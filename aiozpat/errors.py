@@ -33,6 +33,7 @@ The codes are those of https://grpc.io/docs/guides/status-codes/.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from enum import IntEnum
 from types import MappingProxyType
@@ -88,6 +89,10 @@ class InvalidEndpoint(AiozpatError, ValueError):
 
 class AddressInUse(AiozpatError, OSError):
     """Somebody else listens on that address."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.errno = errno.EADDRINUSE
 
 
 class TimedOut(AiozpatError, TimeoutError):

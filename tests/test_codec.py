@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import aiozpat
 from aiozpat.codec import ENCODE_ERRORS, Decoder, ItemDecoder, extract
 from aiozpat.errors import InvalidArgument
 from aiozpat.protocol.records import BUFFER_THRESHOLD, Buffer, encode
@@ -299,3 +300,17 @@ def test_a_few_bytes_never_stand_for_a_buffer_again_and_again(last: bytes) -> No
         tracemalloc.stop()
     assert len(values) == 1
     assert "referred to twice" in str(error)
+
+
+def test_a_codec_that_is_none_is_told_what_it_lacks() -> None:
+    class Nearly:
+        name = "nearly"
+
+        def encode(self, value: object) -> bytes:
+            return b""
+
+    with pytest.raises(TypeError, match="which has no natives, decode"):
+        aiozpat.Client("tcp://127.0.0.1:9", codec=Nearly())  # type: ignore[arg-type]  # it is none
+    service = aiozpat.Service("s")
+    with pytest.raises(TypeError, match="codecs are several"):
+        aiozpat.Server(service, bind="tcp://127.0.0.1:*", codecs=aiozpat.JSON())  # type: ignore[arg-type]  # as above

@@ -1312,3 +1312,22 @@ async def test_a_source_address_stands_before_a_semicolon(port: int) -> None:
             Pusher(connect=wrong)
     with pytest.raises(errors.InvalidEndpoint, match="is for connecting"):
         Pusher(bind="tcp://127.0.0.1:0;127.0.0.1:5555")
+
+
+@pytest.mark.parametrize(("wrong", "error"), [("5", TypeError), (1.5, ValueError), (0, ValueError), (True, TypeError)])
+async def test_how_many_is_a_whole_number(wrong: Any, error: type[Exception]) -> None:
+    async with Puller(bind=LOOPBACK) as puller, Pusher(bind=LOOPBACK) as pusher, Publisher(bind=LOOPBACK) as publisher:
+        with pytest.raises(error, match="limit is a whole number"):
+            await puller.recv_many(wrong)
+        if wrong != 0:
+            with pytest.raises(error, match="count is a whole number"):
+                await pusher.wait_for_peers(wrong)
+            with pytest.raises(error, match="count is a whole number"):
+                await publisher.wait_for_subscribers("a", wrong)
+
+
+async def test_an_address_in_use_has_the_systems_number_for_that() -> None:
+    async with Puller(bind=LOOPBACK) as puller:
+        with pytest.raises(OSError, match="is in use") as raised:
+            await Puller(bind=puller.endpoint).__aenter__()
+    assert raised.value.errno == errno.EADDRINUSE

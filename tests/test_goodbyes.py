@@ -402,3 +402,13 @@ async def test_a_grace_that_is_none_ends_no_calls(calc: Calc, grace: Any, error:
             await server.close(grace=grace)
         calc.gate.set()
         assert await calling == 1
+
+
+async def test_a_lifespan_that_is_no_context_manager_is_an_error_that_says_what_to_do() -> None:
+    async def lifespan() -> AsyncIterator[None]:
+        yield
+
+    service = Service("s", lifespan=lifespan)  # type: ignore[arg-type]  # that is what people forget
+    service.method(name="f")(_nothing)
+    with pytest.raises(errors.UsageError, match=r"the lifespan of s gives .*: decorate it with contextlib"):
+        await Server(service, bind=LOOPBACK).__aenter__()

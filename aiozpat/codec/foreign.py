@@ -74,8 +74,10 @@ class Values:
     """
 
     def __init__(self, codec: Codec) -> None:
-        if isinstance(codec, type) or not all(hasattr(codec, one) for one in ("name", "natives", "encode", "decode")):
-            raise TypeError(f"a codec is an object such as aiozpat.JSON(); got {codec!r}")
+        missing = [one for one in ("name", "natives", "encode", "decode") if not hasattr(codec, one)]
+        if isinstance(codec, type) or missing:
+            lacks = f", which has no {', '.join(missing)}" if missing else ""
+            raise TypeError(f"a codec is an object such as aiozpat.JSON(); got {codec!r}{lacks}")
         if not isinstance(codec.name, str):
             raise TypeError(f"a codec's name is text; got {codec.name!r} of {codec!r}")
         if codec.name == CODEC:

@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
 
+from aiozpat.checks import whole_number
 from aiozpat.endpoints.line import within
 from aiozpat.errors import Closed, TimedOut
 
@@ -101,9 +102,14 @@ class Inbox(Generic[M]):
         return self._after_taking(self.messages.popleft())
 
     async def take_many(self, limit: int, timeout: float | None) -> list[M]:
-        """Up to `limit` messages: at least one, waited for if need be, and what else is there."""
-        if limit < 1:
-            raise ValueError(f"limit is at least 1; got {limit}")
+        """Up to `limit` messages: at least one, waited for if need be, and what else is there.
+
+        Raises:
+            ValueError, TypeError: `limit` is no whole number above 0.
+            TimedOut, Closed: As for `take`.
+        """
+        if type(limit) is not int or limit < 1:
+            whole_number("limit", limit)
         await self._until_some(timeout)
         messages = self.messages
         if len(messages) <= limit:

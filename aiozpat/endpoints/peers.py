@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiozpat.checks import whole_number
 from aiozpat.endpoints.base import Endpoint
 from aiozpat.endpoints.waiting import Conditions
 from aiozpat.errors import UsageError
@@ -87,10 +88,12 @@ class Watching(Endpoint):
 
         Raises:
             TimedOut: There were fewer in time.
+            ValueError, TypeError: `count` is no whole number from 0 up.
             UsageError: It is on inproc:// alone, where libzmq does not tell of peers.
             Closed: The endpoint is closed, or was while this waited.
         """
         self._usable()
+        whole_number("count", count, least=0)
         if count > self.peers and self.endpoints and all(map(is_inproc, self.endpoints)):
             raise UsageError(
                 f"{self!r} is on inproc:// alone, where libzmq does not tell of peers: don't wait for them"

@@ -63,6 +63,9 @@ class Pusher(Sender, Watching):
 class Puller(MessageReceiver):
     """Takes messages from any number of pushers, fairly.
 
+    What was taken ahead goes with it when it closes or dies: what this process had (`left unread` counts that), and
+    what ZeroMQ had. A worker that is to leave without loss is told so by a message, and its pushers send it no more.
+
     Args:
         bind: One endpoint or several to listen on.
         connect: One endpoint or several to connect to.

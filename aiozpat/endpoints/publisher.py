@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
+from aiozpat.checks import whole_number
 from aiozpat.codec import ENCODE_ERRORS, pack
 from aiozpat.endpoints.peers import Watching, is_inproc
 from aiozpat.endpoints.publication import is_echo, topic_bytes
@@ -128,9 +129,11 @@ class Publisher(Outgoing, Watching):
 
         Raises:
             TimedOut: There were fewer in time.
+            ValueError, TypeError: `count` is no whole number from 0 up.
             Closed: The endpoint is closed, or was while this waited.
         """
         self._usable()
+        whole_number("count", count, least=0)
         wanted = topic_bytes(topic)
         await self._conditions.until(
             lambda: self._subscriptions.count(wanted) >= count,

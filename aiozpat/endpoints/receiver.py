@@ -59,7 +59,8 @@ class Receiver(Endpoint, Generic[M]):
         Raises:
             TimedOut: None came in time.
             Closed: The endpoint is closed, or was while this waited.
-            ValueError: `limit` is less than 1.
+            ValueError: `limit` is no whole number above 0.
+            TypeError: It is no number.
         """
         self._usable()
         return await self._inbox.take_many(limit, timeout)

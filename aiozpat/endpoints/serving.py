@@ -83,11 +83,7 @@ class Serving:
         try:
             while True:
                 await self._slots.acquire()
-                try:
-                    request = await self._endpoint.recv()
-                except BaseException:
-                    self._slots.release()
-                    raise
+                request = await self._endpoint.recv()
                 place = _Place(self._slots)
                 task = loop.create_task(self._serve(request, place))
                 self._tasks.add(task)

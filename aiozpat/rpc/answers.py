@@ -100,8 +100,9 @@ class Answers:
                 "list or tuple, so that they travel apart, or in pieces, as a stream"
             )
         if job.session.outbox.nbytes > self._backlog_bytes:
-            self._notices.note("reply dropped", f"{job.session.label} does not read its replies")
-            raise ResourceExhausted(f"{self._backlog_bytes} bytes of replies wait for this client to read them")
+            text = f"{self._backlog_bytes} bytes of replies wait for this client to read them (Limits.backlog_bytes)"
+            self._notices.note("reply dropped", f"{job.session.label}: {text}")
+            raise ResourceExhausted(text)
 
     def failure(self, job: Job, error: BaseException) -> None:
         """Answer with what a handler, or something around it, raised."""

@@ -167,9 +167,8 @@ class Outbound:
     def _put_apart(self, data: bytes, buffers: list[Buffer]) -> None:
         """Queue an item that refers to buffers, in a record of its own."""
         check_buffers(f"{self._what}: an item", len(data), buffers, self._link.peer_buffer_bytes)
-        outbox = self._link.outbox
-        outbox.seal()
-        outbox.append(self.flow.seal_large(data, len(buffers), sum(len(buffer) for buffer in buffers)), buffers)
+        record = self.flow.seal_large(data, len(buffers), sum(len(buffer) for buffer in buffers))
+        self._link.outbox.append(record, buffers)
         self._link.post()
 
     def grant(self, units: int) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeAlias
 
+from aiozpat.errors import UsageError
+
 _log = logging.getLogger("aiozpat.server")
 Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 
@@ -60,7 +62,12 @@ class Lifespans:
     async def _live(self, ready: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:
             for name, lifespan in self._lifespans:
-                self.states[name] = await stack.enter_async_context(lifespan())
+                entered = lifespan()
+                if not hasattr(entered, "__aenter__"):
+                    raise UsageError(
+                        f"the lifespan of {name} gives {entered!r}: decorate it with contextlib.asynccontextmanager"
+                    )
+                self.states[name] = await stack.enter_async_context(entered)
             ready.set()
             await self._stop.wait()
 

@@ -325,6 +325,9 @@ class Server:
 def _by_name(codecs: Iterable[Codec]) -> dict[str, Values]:
     """Codecs of a user's own, and JSON unless one of these takes its place."""
     own: dict[str, Values] = {}
+    anything: object = codecs
+    if not isinstance(anything, Iterable):
+        raise TypeError(f"codecs are several, as in codecs=[MyCodec()]; got {codecs!r}")
     for values in map(Values, codecs):
         if values.name in own:
             raise ValueError(f"two codecs of one Server have the name {values.name!r}")

@@ -322,6 +322,7 @@ class Conversation(Stream[T], Generic[T, R]):
     async def send(self, item: Any) -> None:
         """Send an item, as soon as the server's handler is not too far behind.
 
+        There is no time limit for that but the conversation's `timeout`: a handler may wait for this side to read.
         Cancelled while it waits, nothing was sent.
 
         Raises:
