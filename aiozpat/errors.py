@@ -152,7 +152,7 @@ class RpcError(AiozpatError):
 
     code: ClassVar[StatusCode] = StatusCode.UNKNOWN
     from_call: bool = False  # of a call that was made here: leaking out of a handler, it becomes Internal
-    refused: bool = False  # the call never ran: admission turned it away, so it can be made again
+    refused: bool = False  # the call never ran: it did not leave, or was turned away; so it can be made again
     message: str = ""  # of the class too, for a subclass whose __init__ does not call this one
     details: Mapping[str, Any] = MappingProxyType({})
 

@@ -938,10 +938,11 @@ async def test_sending_to_a_server_that_drains_is_unavailable(streams: Streams) 
         await client.ready()
         _executor_of(server).refuse("it drains")  # and its goaway is still on its way
         async with client.open("s.total") as talk:
-            with pytest.raises(errors.Unavailable, match="drains"):
+            with pytest.raises(errors.Unavailable, match=r"s\.total: it drains; it did not run") as raised:
                 while True:
                     await talk.send(1)
                     await asyncio.sleep(0)
+            assert raised.value.refused
 
 
 async def test_an_answer_of_another_type_ends_a_conversation_at_once(streams: Streams) -> None:

@@ -401,7 +401,7 @@ class Connection(ClientLink):
         error = rpc_error(record.code, record.message, _details(record.details))
         error.refused = True
         if record.code == StatusCode.UNAVAILABLE:
-            self._settle_call(call, NeverRan(error))
+            self._settle_call(call, _never_ran(call, record.message))
             self._drain_away(error)
         else:
             self._settle_call(call, error)
@@ -421,7 +421,7 @@ class Connection(ClientLink):
             self.outbox.remove(key)
             call = self.calls.pop(key, None)
             if call is not None:
-                self._settle_call(call, NeverRan(Unavailable(reason.message)))
+                self._settle_call(call, _never_ran(call, reason.message))
         self.turns.go_on()
 
     def _lose_notifications(self, reason: RpcError) -> None:
@@ -437,7 +437,7 @@ class Connection(ClientLink):
         never_left, lost = self.outbox.entries, 0
         for key, call in self.calls.items():
             if key in never_left:
-                self._settle_call(call, NeverRan(Unavailable(reason.message)))
+                self._settle_call(call, _never_ran(call, reason.message))
             else:
                 lost += 1
                 self._settle_call(call, Unavailable(f"{call.method}: {reason.message}; it may have run"))
@@ -445,6 +445,11 @@ class Connection(ClientLink):
             self._notices.note("calls lost", f"{lost} in flight when {reason.message}", lost)
         self.calls.clear()
         self.outbox.clear()  # this object, in a cycle with its socket, may stay for a while
+
+
+def _never_ran(call: Pending[Any], why: str) -> NeverRan:
+    """What a call gets that never left, or met a server that drains."""
+    return NeverRan(Unavailable(f"{call.method}: {why}; it did not run"))
 
 
 def _details(raw: msgspec.Raw) -> dict[str, Any]:

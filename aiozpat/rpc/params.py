@@ -66,7 +66,7 @@ class Params:
         """
         try:
             if not buffers:
-                return _astuple(self._array.plain(raw))
+                return _astuple(self._by_form(raw).plain(raw))
             if self._only is not None and (value := self._only(raw, buffers)) is not None:
                 return (value,)
             values = _astuple(self._by_form(raw).decode(raw, buffers))
@@ -76,8 +76,6 @@ class Params:
         except InvalidArgument:
             raise
         except Exception as error:  # what a type's own validation raises, too, is the caller's fault
-            if not buffers and self._by_form(raw) is self._map:
-                return self._decode_map(raw)
             raise self._invalid(error) from error
 
     def decode_foreign(self, raw: Raw, values: Values) -> tuple[Any, ...]:
@@ -86,14 +84,6 @@ class Params:
             by_name = isinstance(values.unpack(raw, list[Any] | dict[str, Any]), dict)
             return _astuple(values.unpack(raw, self.kind if by_name else self._by_position))
         except Exception as error:  # also what the codec itself raises
-            raise self._invalid(error) from error
-
-    def _decode_map(self, raw: Raw) -> tuple[Any, ...]:
-        try:
-            return _astuple(self._map.plain(raw))
-        except InvalidArgument:
-            raise
-        except Exception as error:
             raise self._invalid(error) from error
 
     def _by_form(self, raw: Raw) -> Decoder:

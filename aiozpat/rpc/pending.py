@@ -28,6 +28,7 @@ class NeverRan(Exception):
 
     def __init__(self, reason: RpcError) -> None:
         super().__init__(reason.message)
+        reason.refused = True
         self.reason = reason
 
 
