@@ -16,7 +16,8 @@ import zmq
 import zmq.asyncio
 
 import aiozpat
-from aiozpat import Pair, Puller, Pusher, SocketOptions, TimedOut, errors
+from aiozpat import Pair, Puller, Pusher, SocketOptions, Subscriber, TimedOut, errors
+from aiozpat.endpoints import peers
 from tests.support import LOOPBACK, PATIENCE, Process, in_thread, until
 
 Start = Callable[..., Process]
@@ -357,3 +358,42 @@ async def test_an_inproc_pair_needs_no_waiting() -> None:
         assert (await two.recv(PATIENCE)).text() == "hello"
         with pytest.raises(errors.UsageError, match="inproc"):
             await one.wait_for_peers()
+
+
+@pytest.mark.parametrize("kind", ["pull", "sub"])
+async def test_who_was_given_up_for_too_large_a_message_is_connected_to_again(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "_GIVEN_UP", 0.05)
+    options = SocketOptions(max_message_bytes=1000)
+    with zmq.Context() as context, context.socket(zmq.PUSH if kind == "pull" else zmq.PUB) as sender:
+        sender.linger = 0
+        endpoint = f"tcp://127.0.0.1:{sender.bind_to_random_port('tcp://127.0.0.1')}"
+        end: Puller | Subscriber[Any] = (
+            Puller(connect=endpoint, options=options)
+            if kind == "pull"
+            else Subscriber(connect=endpoint, topics=[""], options=options)
+        )
+        async with end:
+            for _ in range(2):
+                before = end.statistics().notices.get("connection given up", 0)
+                await end.wait_for_peers(1, PATIENCE)
+                sender.send(b"x" * 2000)
+                await until(lambda: end.statistics().notices.get("connection given up", 0) > before)  # noqa: B023 - waited for
+            while not end.statistics().received:
+                with contextlib.suppress(zmq.Again):
+                    sender.send(b"small", zmq.NOBLOCK)
+                await asyncio.sleep(0.01)
+            assert (await end.recv(PATIENCE)).frames == (b"small",)
+
+
+async def test_a_peer_that_begins_anew_was_not_given_up(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "_GIVEN_UP", 0.3)
+    async with Puller(connect=f"tcp://127.0.0.1:{port}") as puller:
+        for number in range(3):
+            async with Pusher(bind=f"tcp://127.0.0.1:{port}") as pusher:
+                await pusher.send(str(number))
+                assert (await puller.recv(PATIENCE)).text() == str(number)
+            await until(lambda: puller.peers == 0)
+        await until(lambda: not puller._missed)
+        assert not puller.statistics().notices

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiozpat.checks import whole_number
 from aiozpat.endpoints.base import Endpoint
 from aiozpat.endpoints.waiting import Conditions
 from aiozpat.errors import UsageError
 from aiozpat.transport import MonitorEvent, MonitorEventKind
+
+_GIVEN_UP = 1.0  # seconds after which a connection that is not tried again was given up
 
 
 class Connections:
@@ -68,6 +72,7 @@ class Watching(Endpoint):
         super()._prepare()
         self._connections = Connections()
         self._conditions = Conditions()
+        self._missed: dict[str, asyncio.TimerHandle] = {}  # endpoints whose connection ended; it is to be tried again
 
     @property
     def peers(self) -> int:
@@ -113,11 +118,29 @@ class Watching(Endpoint):
             self._connections.ended(event.value)
             self._on_gone(event.value)
             self._conditions.changed()
+            self._miss(event.endpoint)
+        elif kind is MonitorEventKind.CONNECT_RETRIED and event.endpoint in self._missed:
+            self._missed.pop(event.endpoint).cancel()
+
+    def _miss(self, endpoint: str) -> None:
+        """A connection has ended: libzmq says at once that it tries again, unless it never will."""
+        if self._loop is not None and any(endpoint == one.endpoint and not one.is_bind for one in self._addresses):
+            self._missed[endpoint] = self._loop.call_later(_GIVEN_UP, self._connect_again, endpoint)
+
+    def _connect_again(self, endpoint: str) -> None:
+        del self._missed[endpoint]
+        if self._socket is not None:
+            text = f"{endpoint} broke ZeroMQ's rules, by a message over SocketOptions.max_message_bytes most likely"
+            self._notices.note("connection given up", f"{self!r}: {text}; connecting again")
+            self._socket.connect_again(endpoint)
 
     def _on_gone(self, fd: int) -> None:
         """A connection has ended."""
 
     def _on_close(self, reason: str) -> None:
         super()._on_close(reason)
+        for timer in self._missed.values():
+            timer.cancel()
+        self._missed.clear()
         self._connections.clear()
         self._conditions.close(reason)

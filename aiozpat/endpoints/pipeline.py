@@ -60,7 +60,7 @@ class Pusher(Sender, Watching):
         super().__init__(bind=bind, connect=connect, linger=linger, options=options, context=context)
 
 
-class Puller(MessageReceiver):
+class Puller(MessageReceiver, Watching):
     """Takes messages from any number of pushers, fairly.
 
     What was taken ahead goes with it when it closes or dies: what this process had (`left unread` counts that), and

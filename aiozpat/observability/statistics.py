@@ -78,7 +78,8 @@ class EndpointStatistics:
         waiting: Messages received that nobody has taken yet.
         notices: What went wrong, counted by kind: `handler failed`, `handler cancelled`, `reply dropped`, `message
             dropped`, `left unread` (at the end), `no delimiter`, `overflow` (how often a queue filled up, not how many
-            messages it cost), `not a subscription`, `subscription not counted`, `ready not answered`.
+            messages it cost), `not a subscription`, `subscription not counted`, `ready not answered`,
+            `connection given up`.
     """
 
     sent: int

@@ -34,10 +34,12 @@ class MonitorEvent(NamedTuple):
     Attributes:
         kind: What happened.
         value: The connection's file descriptor, or an errno, or milliseconds until the next try, by kind.
+        endpoint: Of this side where it has accepted the connection, else the peer's, as it was given.
     """
 
     kind: MonitorEventKind
     value: int
+    endpoint: str
 
 
 _HEAD = struct.Struct("=HI")  # event number and value, in the machine's byte order (zmq_socket_monitor(3))
@@ -79,14 +81,14 @@ class Monitor:
         while not self._closed:
             try:
                 head = self._receive_part(zmq.NOBLOCK)
-                self._receive_part(zmq.NOBLOCK)  # the endpoint
+                endpoint = self._receive_part(zmq.NOBLOCK)
             except zmq.Again:
                 return
             number, value = _HEAD.unpack(head)
             if number == zmq.EVENT_MONITOR_STOPPED:
                 return
             try:
-                self._on_event(MonitorEvent(MonitorEventKind(number), value))
+                self._on_event(MonitorEvent(MonitorEventKind(number), value, endpoint.decode(errors="replace")))
             except BaseException:
                 self._loop.call_soon(self.drain)  # the edge is consumed: somebody must look again
                 raise

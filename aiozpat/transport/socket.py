@@ -12,6 +12,7 @@ whoever sends from elsewhere calls `settle` afterwards, or `look`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any
@@ -213,6 +214,13 @@ class Socket:
         """
         self.look()  # over inproc, what the peer sends before the first look at EVENTS would not wake the FD
         self._endpoints.append(attach.connect(self._socket, endpoint, ipv6=self._options.ipv6))
+
+    def connect_again(self, endpoint: str) -> None:
+        """Connect once more to where libzmq will not by itself: it gives up a peer that broke its rules."""
+        self.look()
+        with contextlib.suppress(zmq.ZMQError):  # it may have forgotten the endpoint as well
+            self._socket.disconnect(endpoint)
+        attach.connect(self._socket, endpoint, ipv6=self._options.ipv6)
 
     def correlate(self) -> None:
         """Number the requests of a REQ from now on, and drop the replies that bring another number back.
