@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from aiozpat import Context, Puller, Pusher, errors
+from aiozpat import Client, Context, Puller, Pusher, Server, Service, errors
 from aiozpat.transport import context as context_module
+from aiozpat.transport import socket as socket_module
 from tests.support import LOOPBACK, PATIENCE, until
 
 
@@ -109,8 +110,14 @@ async def test_a_block_that_is_cancelled_does_not_wait_for_the_linger_of_a_close
 
 async def test_endpoints_of_a_context_are_counted_once() -> None:
     async with Context() as context:
-        async with Puller(bind=LOOPBACK, context=context), Puller(bind=LOOPBACK, context=context):
-            assert repr(context) == "<aiozpat.Context open, 2 endpoints>"
+        service = Service("s")
+        async with (
+            Puller(bind=LOOPBACK, context=context),
+            Server(service, bind=LOOPBACK, context=context) as server,
+            Client(server.endpoint, context=context) as client,
+        ):
+            await client.ready(PATIENCE)
+            assert repr(context) == "<aiozpat.Context open, 3 endpoints>"
         assert repr(context) == "<aiozpat.Context open, 0 endpoints>"
 
 
@@ -127,3 +134,38 @@ async def test_a_context_for_whose_threads_there_are_no_files_is_an_error(monkey
         async with Context(io_threads=threads) as context, Puller(bind=LOOPBACK, context=context):
             pass
     assert asked[1] == asked[0] + 2 * 4
+
+
+async def test_closing_once_more_waits_for_nobody_who_has_taken_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_module, "_FREED", 3600.0)
+    async with Puller(bind=LOOPBACK) as first:
+        endpoint = first.endpoint
+        await first.close()
+        second = await Puller(bind=endpoint).__aenter__()
+        await asyncio.wait_for(first.close(), PATIENCE)
+    await second.close()
+
+
+def test_a_context_that_has_ended_says_so_on_another_loop_too() -> None:
+    context = Context()
+
+    async def main() -> None:
+        async with context, Puller(bind=LOOPBACK, context=context):
+            pass
+
+    asyncio.run(main())
+    with pytest.raises(errors.Closed, match="this Context has ended"):
+        asyncio.run(main())
+
+
+async def test_a_context_that_was_given_up_is_waited_for_once(
+    port: int, monkeypatch: pytest.MonkeyPatch, lingering: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(context_module, "_GRACE", 0.05)
+    endpoint = f"tcp://127.0.0.1:{port}"
+    with pytest.raises(asyncio.CancelledError):
+        async with Pusher(connect=endpoint, linger=0), Pusher(connect=endpoint, linger=0) as second:
+            await second.close()
+            raise asyncio.CancelledError
+    lingering.set()
+    assert len(caplog.records) == 1

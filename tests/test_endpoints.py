@@ -1307,6 +1307,10 @@ async def test_a_source_address_stands_before_a_semicolon(port: int) -> None:
     for wrong, says in (
         (f"tcp://127.0.0.1;127.0.0.1:{port}", "needs a host and a port"),
         ("tcp://127.0.0.1:0;127.0.0.1:0", "is an address to bind"),
+        (f"tcp://a;127.0.0.1:0;127.0.0.1:{port}", "stands an address of this machine"),
+        (f"tcp://*:0;127.0.0.1:{port}", "stands an address of this machine"),
+        (f"tcp://127.0.0.1:0;[::1]:{port}", "in brackets, or neither"),
+        (f"tcp://[::1]:0;127.0.0.1:{port}", "in brackets, or neither"),
     ):
         with pytest.raises(errors.InvalidEndpoint, match=says):
             Pusher(connect=wrong)

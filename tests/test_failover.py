@@ -362,21 +362,27 @@ async def test_nobody_pauses_past_the_deadline(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Retry, "pause", lambda policy, attempt: 3600.0)
     budget = Budget(Retry(burst=1))
     attempts = Attempts(budget, idempotent=True, deadline=time.monotonic() + 60)
-    assert attempts.pause(errors.Unavailable("busy"), 0, 0) is None
-    assert budget.spend(0)  # and it has cost no retry
+    assert attempts.pause(errors.Unavailable("busy"), 0) is None
+    assert budget.spend()  # and it has cost no retry
 
 
 async def test_the_budget_bounds_retries() -> None:
     budget = Budget(Retry(budget=0.5, burst=2))
-    assert [budget.spend(0) for _ in range(3)] == [True, True, False]
-    assert [budget.spend(4), budget.spend(5)] == [True, False]  # two calls, and the retries, which earn nothing
-    assert [budget.spend(1000) for _ in range(3)] == [True, True, False]
+    assert [budget.spend() for _ in range(3)] == [True, True, False]
+    budget.calls = 2
+    assert [budget.spend() for _ in range(2)] == [True, False]
+    budget.calls = 1000
+    assert [budget.spend() for _ in range(3)] == [True, True, False]
     refused = errors.Unavailable("no")
     refused.refused = True
     none = Budget(Retry(burst=0))
-    assert Attempts(none, idempotent=False, deadline=1e99).pause(refused, 0, 0) is None
+    assert Attempts(none, idempotent=False, deadline=1e99).pause(refused, 0) is None
     saved = Budget(Retry(budget=1.0, burst=0))
-    assert [saved.spend(1), saved.spend(2), saved.spend(3)] == [True, False, True]
+    saved.calls = 1
+    assert [saved.spend(), saved.spend()] == [True, False]
+    saved.calls = 2
+    assert saved.spend()
+    assert Budget(Retry(budget=1.0, burst=0)).spend() is False
 
 
 def test_pauses_grow_and_are_random() -> None:
@@ -711,3 +717,22 @@ def test_the_codes_of_a_policy_may_come_from_any_iterable() -> None:
     assert Retry(codes=iter(codes)).codes == frozenset(codes)  # type: ignore[arg-type]  # that is what is tried
     with pytest.raises(TypeError, match="are several of"):
         Retry(codes=errors.StatusCode.ABORTED)  # type: ignore[arg-type]  # as above
+
+
+@pytest.mark.parametrize("hedge", [None, PATIENCE])
+async def test_retries_earn_no_retries(hedge: float | None) -> None:
+    service = Service("s")
+    attempts = 0
+
+    @service.method(idempotent=True)
+    async def fails() -> None:
+        nonlocal attempts
+        attempts += 1
+        raise errors.Unavailable("as always")
+
+    policy = Retry(attempts=10, budget=1.0, burst=0, backoff=0, hedge=hedge)
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, retry=policy) as client:
+        for _ in range(50):
+            with pytest.raises(errors.Unavailable):
+                await client.call("s.fails", idempotent=True)
+    assert attempts == 100

@@ -366,24 +366,29 @@ async def test_who_was_given_up_for_too_large_a_message_is_connected_to_again(
 ) -> None:
     monkeypatch.setattr(peers, "_GIVEN_UP", 0.05)
     options = SocketOptions(max_message_bytes=1000)
+
+    def given_up() -> int:
+        return end.statistics().notices.get("connection given up", 0)
+
     with zmq.Context() as context, context.socket(zmq.PUSH if kind == "pull" else zmq.PUB) as sender:
-        sender.linger = 0
+        sender.linger, sender.sndhwm = 0, 1
+
+        async def send_until(condition: Callable[[], bool], data: bytes) -> None:
+            while not condition():
+                with contextlib.suppress(zmq.Again):
+                    sender.send(data, zmq.NOBLOCK)
+                await asyncio.sleep(0.01)
+
         endpoint = f"tcp://127.0.0.1:{sender.bind_to_random_port('tcp://127.0.0.1')}"
         end: Puller | Subscriber[Any] = (
             Puller(connect=endpoint, options=options)
             if kind == "pull"
             else Subscriber(connect=endpoint, topics=[""], options=options)
         )
-        async with end:
-            for _ in range(2):
-                before = end.statistics().notices.get("connection given up", 0)
-                await end.wait_for_peers(1, PATIENCE)
-                sender.send(b"x" * 2000)
-                await until(lambda: end.statistics().notices.get("connection given up", 0) > before)  # noqa: B023 - waited for
-            while not end.statistics().received:
-                with contextlib.suppress(zmq.Again):
-                    sender.send(b"small", zmq.NOBLOCK)
-                await asyncio.sleep(0.01)
+        async with end, asyncio.timeout(PATIENCE):
+            await send_until(lambda: given_up() == 1, b"x" * 2000)
+            await send_until(lambda: given_up() >= 2, b"x" * 2000)
+            await send_until(lambda: bool(end.statistics().received), b"small")
             assert (await end.recv(PATIENCE)).frames == (b"small",)
 
 

@@ -1032,17 +1032,13 @@ async def test_whoever_reads_for_a_handler_that_is_cancelled_waits_no_more() -> 
     service = aiozpat.Service("s")
     reading = asyncio.Event()
     read: list[int] = []
-    ended: list[type[BaseException]] = []
 
     @service.method
     async def store(numbers: AsyncIterator[int]) -> int:
         async def take() -> None:
-            try:
-                async for number in numbers:
-                    read.append(number)
-                    reading.set()
-            except aiozpat.Closed as error:
-                ended.append(type(error))
+            async for number in numbers:
+                read.append(number)
+                reading.set()
 
         task = asyncio.create_task(take())
         try:
@@ -1056,7 +1052,56 @@ async def test_whoever_reads_for_a_handler_that_is_cancelled_waits_no_more() -> 
             await sending.send(1)
             await reading.wait()
         await until(lambda: server.statistics().running == 0)
-    assert (read, ended) == ([1], [aiozpat.Closed])
+    assert read == [1]
+
+
+async def test_a_handler_that_reads_in_a_task_group_is_cancelled_as_any_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = aiozpat.Service("s")
+    reading = asyncio.Event()
+    ended: list[BaseException] = []
+
+    @service.method
+    async def total(numbers: AsyncIterator[int]) -> int:
+        async def take() -> None:
+            reading.set()
+            async for _ in numbers:
+                pass
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(take())
+        except BaseException as error:
+            ended.append(error)
+            raise
+        return 0
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.open("s.total"):
+            await reading.wait()
+        await until(lambda: server.statistics().running == 0)
+    assert [type(error) for error in ended] == [asyncio.CancelledError]
+    assert not caplog.records
+
+
+async def test_a_handler_that_fails_behind_its_items_refuses_nothing() -> None:
+    service = aiozpat.Service("s")
+
+    @service.method
+    async def count() -> AsyncIterator[int]:
+        yield 1
+        error = errors.ResourceExhausted("no more")
+        error.refused = True
+        raise error
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        async with client.stream("s.count") as items:
+            assert await anext(items) == 1
+            with pytest.raises(errors.ResourceExhausted) as raised:
+                await anext(items)
+        assert not raised.value.refused
+        assert client.statistics().sessions == 1
 
 
 async def test_a_method_that_gives_one_result_gives_no_stream(streams: Streams) -> None:

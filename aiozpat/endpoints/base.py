@@ -87,10 +87,12 @@ class Endpoint:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._closed = False
+        self._ended = False  # closed, and all that is to be waited for with that was
         self._notices = Notices(_log)
         self._patience = math.inf  # seconds that there are for what lingers
         self._sent = 0
         self._turned = -1  # how many had been sent when the loop's other tasks last had their turn for it
+        self._turning = 0  # sends for which they have it now, which others are not to overtake
         self._received = 0
         self._prepare()
 
@@ -210,6 +212,8 @@ class Endpoint:
             return
         if asyncio.get_running_loop() is not self._loop:
             raise UsageError(f"{self!r} belongs to another event loop; close it there")
+        if self._ended:
+            return
         if not self._closed:
             self._closed = True
             self._on_close(f"{self!r} is closed")
@@ -217,6 +221,16 @@ class Endpoint:
             context.let_go()
         await context.settle(self._patience)
         await socket.freed()
+        self._ended = True
+
+    async def _give_turn(self) -> None:
+        """Let the loop's other tasks have their turn."""
+        self._turned = self._sent
+        self._turning += 1
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._turning -= 1
 
     def _usable(self) -> Socket:
         """The socket, if this endpoint may be used here and now."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
@@ -80,9 +79,8 @@ class Responder(Receiver[Request]):
     async def _answer(self, identity: bytes, parts: Sequence[bytes], timeout: float | None) -> None:
         """Send to one peer; a full peer holds up only what is for itself."""
         self._usable()
-        if self._sent % YIELD == YIELD - 1 and self._turned != self._sent:
-            self._turned = self._sent
-            await asyncio.sleep(0)  # before anything is sent: cancelled here, nothing was
+        if self._sent % YIELD == YIELD - 1 and (self._turning or self._turned != self._sent):
+            await self._give_turn()  # before anything is sent: cancelled here, nothing was
         frames = [identity, *parts]
         line = self._lines.get(identity)
         if line is None:

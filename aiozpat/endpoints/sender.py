@@ -73,7 +73,7 @@ class Outgoing(Endpoint):
         """
         if get_ident() != self._thread:  # that it is open, `_try` sees
             self._usable()
-        if self._sent % YIELD == YIELD - 1 and self._turned != self._sent:
+        if self._sent % YIELD == YIELD - 1 and (self._turning or self._turned != self._sent):
             return self._finish(parts, timeout, after_a_turn=True)
         try:
             if not self._line.waiters and self._try(parts):
@@ -87,8 +87,7 @@ class Outgoing(Endpoint):
         """Send one message after a turn for the loop's other tasks, or when there is room for it."""
         self._usable()  # on another loop, nobody would wake it
         if after_a_turn:
-            self._turned = self._sent
-            await asyncio.sleep(0)  # before anything is sent: cancelled here, nothing was
+            await self._give_turn()  # before anything is sent: cancelled here, nothing was
             await self._line.send(lambda: self._try(parts), timeout)
         else:
             await self._line.wait(lambda: self._try(parts), timeout)

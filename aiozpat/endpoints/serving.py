@@ -87,7 +87,7 @@ class Serving:
                 place = _Place(self._slots)
                 task = loop.create_task(self._serve(request, place))
                 self._tasks.add(task)
-                task.add_done_callback(partial(self._on_done, place))
+                task.add_done_callback(partial(self._on_done, request, place))
                 if self._ending and task.cancel():  # begun by an eager task factory, it has closed the endpoint itself
                     self._notices.count("handler cancelled")
         except Closed:
@@ -95,12 +95,20 @@ class Serving:
         finally:
             await self._end()
 
-    def _on_done(self, place: _Place, task: asyncio.Task[None]) -> None:
+    def _on_done(self, request: Request, place: _Place, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if place.held:  # it was cancelled before its first step
             place.leave()
-            if not self._ending:  # by others, then: nobody else says that there is no answer
-                self._notices.count("handler cancelled")
+            if not self._ending:  # by others, then
+                answering = asyncio.get_running_loop().create_task(self._answer_for(request))
+                self._tasks.add(answering)
+                answering.add_done_callback(self._tasks.discard)
+
+    async def _answer_for(self, request: Request) -> None:
+        """Answer for a handler that was cancelled before it began."""
+        answer = self._failed(request, Cancelled("the handler was cancelled"))
+        if answer is not None:
+            await self._reply(request, answer)
 
     def cancel(self) -> None:
         """End the handlers: the endpoint is closed, and `run` may wait for the place of one of them."""
@@ -151,7 +159,7 @@ class Serving:
         if self._on_error is not None:
             try:
                 return self._parts(self._on_error(request, error))
-            except Exception as second:
+            except (Exception, SystemExit) as second:
                 _log.error("on_error failed for %r", request, exc_info=second)
         _log.error("the handler failed for %r", request, exc_info=error)
         return [b""] if request.expects_reply else None

@@ -84,18 +84,14 @@ class ReceiveFlow:
 
     Args:
         window: Units that the sender may be ahead of the consumer.
-
-    Attributes:
-        begun: Whether any item has come.
     """
 
-    __slots__ = ("_allowed", "_due", "_window", "begun")
+    __slots__ = ("_allowed", "_due", "_window")
 
     def __init__(self, window: int) -> None:
         self._window = window
         self._allowed = window
         self._due = 0
-        self.begun = False
 
     def arrive(self, count: int, nbytes: int) -> int:
         """Count a record's items against the credit; what they cost.
@@ -111,7 +107,6 @@ class ReceiveFlow:
             raise ProtocolError(f"{count} items where {max(0, self._allowed)} were granted")
         cost = count + (nbytes >> UNIT_SHIFT)
         self._allowed -= cost
-        self.begun = True
         return cost
 
     def consume(self, cost: int) -> int:

@@ -33,6 +33,7 @@ class Answers:
         notices: Where refusals and drops are counted.
         backlog_bytes: Bytes of replies that may wait for one client.
         send_tracebacks: Whether an unexpected exception's traceback travels to the caller.
+        may_refuse: Whether there are interceptors, which may refuse a call before it runs; a handler can't.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Answers:
         *,
         backlog_bytes: int,
         send_tracebacks: bool,
+        may_refuse: bool,
     ) -> None:
         self._post = post
         self._send_alone = send_alone
         self._notices = notices
         self._backlog_bytes = backlog_bytes
         self._send_tracebacks = send_tracebacks
+        self._may_refuse = may_refuse
 
     def result(self, job: Job, result: Any) -> None:
         """Answer with any result; those of `large`, and what MessagePack encodes as it is, don't come here.
@@ -121,6 +124,8 @@ class Answers:
             answer = error
         else:
             answer = internal(job.route.name, error, self._send_tracebacks)
+        if not self._may_refuse:
+            answer.refused = False
         if answer.refused:
             self._notices.note("refused", f"{job.session.label}: {answer.message}")
         self.error(job.session, job.key, answer)

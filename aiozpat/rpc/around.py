@@ -32,7 +32,6 @@ class Around:
         budget: Of attempts beside the first ones, where there is a policy for them.
         hedge: Seconds after which a second attempt is made; None for no hedging.
         idempotent: The methods that may run twice.
-        calls: Gives the number of calls so far.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class Around:
         budget: Budget | None,
         hedge: float | None,
         idempotent: Container[str],
-        calls: Callable[[], int],
     ) -> None:
         self._call = call
         self._notify = notify
@@ -54,7 +52,6 @@ class Around:
         self._budget = budget
         self._hedge = hedge
         self._idempotent = idempotent
-        self._calls = calls
 
     async def call(
         self,
@@ -97,7 +94,7 @@ class Around:
         policy, tried = budget.policy, list[Connection]()
 
         def again() -> bool:  # not where none was sent yet: it waits for a connection, as the second would
-            return 0 < len(tried) < policy.attempts and budget.spend(self._calls())
+            return 0 < len(tried) < policy.attempts and budget.spend()
 
         def final(error: BaseException) -> bool:
             return isinstance(error, RpcError) and error.code not in policy.codes

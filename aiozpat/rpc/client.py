@@ -150,7 +150,6 @@ class Client:
                 budget=self._budget,
                 hedge=self._hedge,
                 idempotent=self._idempotent,
-                calls=lambda: self._calls,
             )
             self.call = around.call  # type: ignore[method-assign]  # takes what `call` takes
             if self._interceptors:
@@ -332,8 +331,12 @@ class Client:
         attempts: Attempts | None = None
         failed: Connection | None = None
         tried: list[Connection] | None = None
-        if self._hedge is not None and (tried := connections_tried.get()):
-            failed = tried[-1]
+        if self._budget is not None:
+            tried = connections_tried.get()
+            if tried:  # it is a second attempt
+                failed = tried[-1]
+            else:
+                self._budget.calls += 1
         try:
             while True:
                 connection = self._pool.usable
@@ -404,7 +407,7 @@ class Client:
 
     async def _may_try_again(self, attempts: Attempts, error: RpcError, tried: list[Connection] | None) -> bool:
         """Whether a call that ended so is made again; when it returns, it is time for that."""
-        pause = attempts.pause(error, self._calls, len(tried or ()))
+        pause = attempts.pause(error, len(tried or ()))
         if pause is None:
             return False
         await self._pool.pause(pause)

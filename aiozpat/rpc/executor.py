@@ -100,7 +100,12 @@ class Executor:
         self._control = control
         self._notices = notices
         self._answers = Answers(
-            post, send_alone, notices, backlog_bytes=limits.backlog_bytes, send_tracebacks=send_tracebacks
+            post,
+            send_alone,
+            notices,
+            backlog_bytes=limits.backlog_bytes,
+            send_tracebacks=send_tracebacks,
+            may_refuse=bool(interceptors),
         )
         self._callables = Callables(limits.max_threads, interceptors)
         self._admission: Admission[Job] = Admission(limits.max_concurrency, limits.max_queued)
@@ -383,7 +388,7 @@ class Executor:
                 await self._run_slowly(job)
         finally:
             if job.inbound is not None:
-                job.inbound.finish(_ended(job))
+                job.inbound.finish(Closed(f"the call of {job.route.name} has ended"))
 
     async def _run_slowly(self, job: Job) -> None:
         """As `_run`, for what that does not do."""
@@ -456,12 +461,13 @@ class Executor:
         job.answered = True
         if job.outbound is not None:  # a generator that goes on after its cancellation has nobody to send to
             job.outbound.end()
-        if job.inbound is not None:  # and a task that still reads is not to wait for items that nobody sends
-            job.inbound.finish(_ended(job))
         if not job.started:
             self._withdraw(job)
         elif job.task is not None and not job.in_thread:
             job.task.cancel()
+        if job.inbound is not None:  # and a task that reads for it is not to wait for items that nobody sends
+            # Behind the handler, or a task group in it would see a failure first.
+            job.inbound.finish(asyncio.CancelledError(f"the call of {job.route.name} was cancelled"))
 
     def _withdraw(self, job: Job) -> None:
         successors = self._admission.withdraw(job, job.route.gate)
@@ -540,8 +546,3 @@ class Executor:
 def _call_of(session: Session, key: int) -> Job | None:
     """The call with an id that a client has named; notifications are kept under ids below 0, which it knows not of."""
     return session.calls.get(key) if key > 0 else None
-
-
-def _ended(job: Job) -> Closed:
-    """What a task gets that reads the items of a call that is over."""
-    return Closed(f"the call of {job.route.name} has ended")

@@ -231,6 +231,7 @@ class Inbound(Generic[T]):
 
     Attributes:
         current: Items of the record that is read now.
+        begun: Whether any item has come.
     """
 
     __slots__ = (
@@ -247,6 +248,7 @@ class Inbound(Generic[T]):
         "_waiter",
         "_what",
         "_wrong",
+        "begun",
         "current",
     )
 
@@ -263,6 +265,7 @@ class Inbound(Generic[T]):
         on_wrong: Callable[[Exception], None] | None = None,
     ) -> None:
         self.current: deque[T] = deque()
+        self.begun = False
         self._link = link
         self._key = key
         self._flow = ReceiveFlow(window)
@@ -345,11 +348,6 @@ class Inbound(Generic[T]):
         elif not waiter.done():
             waiter.set_exception(DeadlineExceeded(f"{self._what}: no item for {self._idle:g} seconds (idle_timeout)"))
 
-    @property
-    def begun(self) -> bool:
-        """Whether any item has come."""
-        return self._flow.begun
-
     def feed(self, record: Item, buffers: Sequence[memoryview]) -> None:
         """Take the items of one record.
 
@@ -364,6 +362,7 @@ class Inbound(Generic[T]):
             raise ProtocolError("a record of items without an item")  # it would cost nothing
         nbytes = len(view) + sum(map(len, buffers))
         cost = self._flow.arrive(count, nbytes)
+        self.begun = True
         if self._ended:
             return
         values, error = self._decoder.decode(record.values, buffers)

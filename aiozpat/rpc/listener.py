@@ -57,7 +57,7 @@ class Listener:
     """The sessions of one server.
 
     Args:
-        context: Whose loop and sockets.
+        context: Whose loop and sockets; it is held, until this is closed.
         settings: What to tell clients in the hello.
         limits: The server's limits.
         notices: Where drops and breaches are counted.
@@ -74,6 +74,7 @@ class Listener:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._variables = copy_context()  # not those of whichever handler answers first
+        self._context = context
         self._settings = settings
         self._limits = limits
         # Results stop at the limit; the errors in their place, and refusals, may come to as much again.
@@ -504,7 +505,10 @@ class Listener:
         self._ticker.cancel()
         for session in list(self.sessions.values()):
             self._end(session)
-        await self.socket.close(0)
+        try:
+            await self.socket.close(0)
+        finally:
+            await self._context.release()
 
     def waiting_bytes(self) -> int:
         """Bytes of replies that wait to be sent."""

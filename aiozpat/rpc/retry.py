@@ -71,29 +71,26 @@ class Budget:
 
     Args:
         policy: The client's.
+
+    Attributes:
+        calls: How many calls the client has made so far.
     """
 
-    __slots__ = ("_counted", "_tokens", "policy")
+    __slots__ = ("_counted", "_tokens", "calls", "policy")
 
     def __init__(self, policy: Retry) -> None:
         self.policy = policy
         self._tokens = float(policy.burst)
-        self._counted = 0
+        self.calls = self._counted = 0
 
-    def spend(self, attempts: int) -> bool:
-        """Take one retry; False if there is none left.
-
-        Args:
-            attempts: How many the client has made so far, those granted here among them, which earn nothing.
-        """
-        if attempts > self._counted:
-            earned = (attempts - self._counted) * self.policy.budget
-            self._counted = attempts
-            self._tokens = min(max(1.0, self.policy.burst), self._tokens + earned)
+    def spend(self) -> bool:
+        """Take one retry; False if there is none left."""
+        earned = (self.calls - self._counted) * self.policy.budget
+        self._counted = self.calls
+        self._tokens = min(max(1.0, self.policy.burst), self._tokens + earned)
         if self._tokens < 1:
             return False
         self._tokens -= 1
-        self._counted += 1
         return True
 
 
@@ -118,13 +115,12 @@ class Attempts:
         self._made = 1
         self.most = budget.policy.attempts
 
-    def pause(self, error: RpcError, attempts: int, made: int) -> float | None:
+    def pause(self, error: RpcError, made: int) -> float | None:
         """Seconds to wait for the next attempt, where there is to be one; None if this error is the end.
 
         Args:
             error: How the last one ended.
-            attempts: How many the client has made so far, of all calls.
-            made: How many were made of this one, where others make some too.
+            made: How many attempts were made, where others make some too.
         """
         policy = self._budget.policy
         if max(self._made, made) >= self.most or error.code not in policy.codes:
@@ -132,7 +128,7 @@ class Attempts:
         if not (error.refused or self._idempotent):
             return None
         pause = policy.pause(self._made)
-        if _monotonic() + pause >= self._deadline or not self._budget.spend(attempts):
+        if _monotonic() + pause >= self._deadline or not self._budget.spend():
             return None
         self._made += 1
         return pause

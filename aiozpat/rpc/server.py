@@ -165,11 +165,12 @@ class Server:
         codecs = [CODEC, *self._codecs]
         about = reserved_service(name, __version__, services, codecs, self.statistics, lambda: self._closed)
         context = self._context or Context.current()
-        context.hold()  # so that it ends if there is no socket
+        context.hold()  # for the listener, and so that it ends if there is none
         try:
             listener = Listener(context, self._settings, self._limits, self._notices, self._codecs)
-        finally:
+        except BaseException:
             await context.release()
+            raise
         try:
             for endpoint in self._bind:
                 listener.socket.bind(endpoint)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -154,23 +154,11 @@ class Conversation(_Block[T, rpc.Conversation[Any, Any]], Generic[T, R]):
             ResourceExhausted: It is larger than the server takes.
             Closed: The call has ended well, or `end` was called, or the block was left.
         """
-        stream = self._opened()
-
-        async def send() -> None:
-            self._let_go_on(stream)
-            await stream.send(item)
-
-        self._lease.run(send)
+        self._do(lambda stream: stream.send(item))
 
     def end(self) -> None:
         """Say that no more items come; the handler's iteration ends after those sent. Ending twice is harmless."""
-        stream = self._opened()
-
-        async def end() -> None:
-            self._let_go_on(stream)
-            await stream.end()
-
-        self._lease.run(end)
+        self._do(lambda stream: stream.end())
 
     def result(self) -> R:
         """Wait for the result, for methods that give one; None where the answer was a stream, at its end.
@@ -180,17 +168,17 @@ class Conversation(_Block[T, rpc.Conversation[Any, Any]], Generic[T, R]):
         Raises:
             RpcError: As for `Client.call`.
         """
-        stream = self._opened()
-
-        async def result() -> Any:
-            self._let_go_on(stream)
-            return await stream.result()
-
-        value: R = self._lease.run(result)
+        value: R = self._do(lambda stream: stream.result())
         return value
 
-    def _let_go_on(self, stream: rpc.Conversation[Any, Any]) -> None:
-        """Credit the handler for what was fetched, if all was handed out: it may wait for that, and this for it."""
-        pending = stream._pending
-        if pending is not None and pending.inbound is not None and not self._items:
-            pending.inbound.credit()
+    def _do(self, act: Callable[[rpc.Conversation[Any, Any]], Coroutine[Any, Any, Any]]) -> Any:
+        """Do something with the conversation, on the loop."""
+        stream = self._opened()
+
+        async def do() -> Any:
+            pending = stream._pending
+            if pending is not None and pending.inbound is not None and not self._items:
+                pending.inbound.credit()  # all were handed out: the handler may wait for that, and this for the handler
+            return await act(stream)
+
+        return self._lease.run(do)

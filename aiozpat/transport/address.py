@@ -69,6 +69,10 @@ def _check_tcp(endpoint: str, rest: str, *, wildcard: bool) -> None:
         if wildcard:
             raise InvalidEndpoint(f"{endpoint!r}: a source address, before the semicolon, is for connecting")
         _check_host(endpoint, source, wildcard=True)
+        if ";" in source or source.startswith("*"):
+            raise InvalidEndpoint(f"{endpoint!r}: before the semicolon stands an address of this machine, and a port")
+        if source.startswith("[") != rest.startswith("["):
+            raise InvalidEndpoint(f"{endpoint!r}: both addresses are IPv6 ones, in brackets, or neither")
     _check_host(endpoint, rest, wildcard=wildcard)
 
 

@@ -148,11 +148,12 @@ class Context:
                 arguments = (self._zmq, loop, self._done)
                 self._zmq = None
                 threading.Thread(target=_term, args=arguments, name="aiozpat-context-end", daemon=True).start()
-        if self._done is None:
+        if self._done is None or self._done.done():
             return
         bound = min(self._longest_linger, patience) + _GRACE
         finished, _ = await asyncio.wait({self._done}, timeout=bound)
         if not finished:
+            self._done = None  # nobody waits for it once more
             _log.warning("a ZeroMQ context did not end within %.1f s; left to its thread", bound)
 
 
