@@ -124,7 +124,7 @@ class Answers:
             answer = error
         else:
             answer = internal(job.route.name, error, self._send_tracebacks)
-        if not self._may_refuse:
+        if answer.refused and not self._may_refuse:
             answer.refused = False
         if answer.refused:
             self._notices.note("refused", f"{job.session.label}: {answer.message}")
