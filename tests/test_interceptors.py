@@ -543,3 +543,13 @@ async def test_interceptors_of_a_stream_that_was_refused_and_dropped_are_cancell
         executor.refusing, executor._admitting = None, executor.routes
     assert ends == ["CancelledError"]
     assert not said
+
+
+async def test_no_interceptor_is_blamed_for_a_server_that_is_not_there(port: int) -> None:
+    async def pass_on(call: ClientCall, proceed: Proceed) -> Any:
+        return await proceed()
+
+    async with Client(f"tcp://127.0.0.1:{port}", interceptors=[pass_on]) as client:
+        with pytest.raises(errors.DeadlineExceeded, match="can't connect to") as raised:
+            await client.stream("s.count", 3, idle_timeout=0.2).__aenter__()
+        assert "interceptor" not in str(raised.value)
