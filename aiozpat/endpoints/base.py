@@ -48,7 +48,8 @@ class Endpoint:
     """The base of every level 1 endpoint; use one of its subclasses.
 
     ZeroMQ looks up the names of hosts in the thread that serves all endpoints of a context: a name server that does not
-    answer holds all of them up. Addresses are safe from that, and so is what has a context of its own.
+    answer holds all of them up. Addresses are safe from that, and so is what has a context of its own. What is bound to
+    is looked up on the loop itself: give an address there.
 
     Args:
         bind: One endpoint or several to listen on; port `*` lets the system choose.
