@@ -402,3 +402,21 @@ async def test_a_peer_that_begins_anew_was_not_given_up(port: int, monkeypatch: 
             await until(lambda: puller.peers == 0)
         await until(lambda: not puller._missed)
         assert not puller.statistics().notices
+
+
+async def test_an_endpoint_that_is_missed_twice_is_connected_to_once(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "_GIVEN_UP", 0.01)
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    async with Puller(connect=f"tcp://127.0.0.1:{port}") as puller:
+        puller._miss(f"tcp://127.0.0.1:{port}")
+        timer = puller._missed[f"tcp://127.0.0.1:{port}"]
+        puller._miss(f"tcp://127.0.0.1:{port}")
+        assert list(puller._missed.values()) == [timer]
+        await until(lambda: not puller._missed)
+        async with Pusher(bind=f"tcp://127.0.0.1:{port}") as pusher:
+            await pusher.send("here")
+            assert (await puller.recv(PATIENCE)).text() == "here"
+    assert not failures

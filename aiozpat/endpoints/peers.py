@@ -124,7 +124,9 @@ class Watching(Endpoint):
 
     def _miss(self, endpoint: str) -> None:
         """A connection has ended: libzmq says at once that it tries again, unless it never will."""
-        if self._loop is not None and any(endpoint == one.endpoint and not one.is_bind for one in self._addresses):
+        if self._loop is None or endpoint in self._missed:
+            return
+        if any(endpoint == one.endpoint and not one.is_bind for one in self._addresses):
             self._missed[endpoint] = self._loop.call_later(_GIVEN_UP, self._connect_again, endpoint)
 
     def _connect_again(self, endpoint: str) -> None:

@@ -332,7 +332,7 @@ class Client:
         failed: Connection | None = None
         tried: list[Connection] | None = None
         if self._budget is not None:
-            tried = connections_tried.get()
+            tried = connections_tried.get() if self._hedge is not None else None
             if tried:  # it is a second attempt
                 failed = tried[-1]
             else:
