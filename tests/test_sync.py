@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import gc
@@ -621,6 +622,27 @@ def test_an_unhandled_ctrl_c_ends_the_program(processes: Callable[..., Process],
     assert code != 0
     assert problems.rstrip().endswith("KeyboardInterrupt")
     until(lambda: calc.cancelled == [1])
+
+
+def test_an_interrupt_that_does_not_wake_the_thread_is_noticed(client: Client, calc: Calc, server: Serving) -> None:
+    def interrupt() -> None:
+        try:
+            until(lambda: calc.started == [1])
+            # As a signal that comes while the thread waits for the interpreter's lock, on its way into the call.
+            _thread.interrupt_main()
+            until(lambda: calc.cancelled == [1])
+        finally:
+            server.soon(calc.gate.set)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                client.call("calc.hold", 1)
+            done.result(PATIENCE)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Interruption(Exception):

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger("aiozpat.client")
 _running_loop = asyncio._get_running_loop  # a tenth of what `get_running_loop` costs where there is none
+# Seconds until a thread that waits looks for signals: one that came just before it began to wait does not wake it.
+_GLANCE = 0.5
 
 
 class Background:
@@ -84,7 +86,8 @@ class Background:
                 self._remind()
             if self.over is not None:  # looked at after it was put in: whoever ended the loop has seen it, or we do
                 self._refuse(self.over)
-            work.lock.acquire()
+            while not work.lock.acquire(timeout=_GLANCE):
+                pass
             self._chain.go_on()
         except BaseException:
             work.abandoned = True
