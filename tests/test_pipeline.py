@@ -16,7 +16,7 @@ import zmq
 import zmq.asyncio
 
 import aiozpat
-from aiozpat import Pair, Puller, Pusher, SocketOptions, Subscriber, TimedOut, errors
+from aiozpat import Dealer, Pair, Puller, Pusher, Router, SocketOptions, Subscriber, TimedOut, errors
 from aiozpat.endpoints import peers
 from tests.support import LOOPBACK, PATIENCE, Process, in_thread, until
 
@@ -184,12 +184,30 @@ async def test_an_endpoint_that_cant_be_watched_leaves_no_reader_and_no_socket(
 
     monkeypatch.setattr(zmq.asyncio.Context, "socket", noted)
     monkeypatch.setattr(zmq.asyncio.Socket, step, fail)
-    with pytest.raises(errors.AiozpatError, match="can't set up a socket"):
+    with pytest.raises(errors.AiozpatError, match="can't watch a socket's connections"):
         await Pusher(bind=LOOPBACK).__aenter__()
     assert made
     for socket, fd in made:
         assert socket.closed
         assert not asyncio.get_running_loop().remove_reader(fd)
+
+
+@pytest.mark.parametrize("step", ["socket", "connect"])
+async def test_where_connecting_fails_for_want_of_files_it_works_later(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise zmq.ZMQError(errno.EMFILE)
+
+    async with Router(bind=LOOPBACK) as router, Dealer() as dealer:
+        with monkeypatch.context() as patch:
+            patch.setattr(zmq.asyncio.Context if step == "socket" else zmq.asyncio.Socket, step, fail)
+            with pytest.raises(errors.AiozpatError, match="can't watch a socket's connections"):
+                dealer.connect(router.endpoint)
+        assert dealer.endpoints == ()
+        dealer.connect(router.endpoint)
+        await dealer.send("here")
+        assert (await router.recv(PATIENCE)).text() == "here"
 
 
 async def test_a_bind_that_fails_costs_no_wake_up(port: int) -> None:
@@ -360,7 +378,7 @@ async def test_an_inproc_pair_needs_no_waiting() -> None:
             await one.wait_for_peers()
 
 
-@pytest.mark.parametrize("kind", ["pull", "sub"])
+@pytest.mark.parametrize("kind", ["pull", "sub", "dealer", "router"])
 async def test_who_was_given_up_for_too_large_a_message_is_connected_to_again(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,7 +388,8 @@ async def test_who_was_given_up_for_too_large_a_message_is_connected_to_again(
     def given_up() -> int:
         return end.statistics().notices.get("connection given up", 0)
 
-    with zmq.Context() as context, context.socket(zmq.PUSH if kind == "pull" else zmq.PUB) as sender:
+    sends = {"pull": zmq.PUSH, "sub": zmq.PUB}.get(kind, zmq.DEALER)
+    with zmq.Context() as context, context.socket(sends) as sender:
         sender.linger, sender.sndhwm = 0, 1
 
         async def send_until(condition: Callable[[], bool], data: bytes) -> None:
@@ -380,11 +399,11 @@ async def test_who_was_given_up_for_too_large_a_message_is_connected_to_again(
                 await asyncio.sleep(0.01)
 
         endpoint = f"tcp://127.0.0.1:{sender.bind_to_random_port('tcp://127.0.0.1')}"
-        end: Puller | Subscriber[Any] = (
-            Puller(connect=endpoint, options=options)
-            if kind == "pull"
-            else Subscriber(connect=endpoint, topics=[""], options=options)
-        )
+        end: Puller | Subscriber[Any] | Dealer | Router
+        if kind == "sub":
+            end = Subscriber(connect=endpoint, topics=[""], options=options)
+        else:
+            end = {"pull": Puller, "dealer": Dealer, "router": Router}[kind](connect=endpoint, options=options)
         async with end, asyncio.timeout(PATIENCE):
             await send_until(lambda: given_up() == 1, b"x" * 2000)
             await send_until(lambda: given_up() >= 2, b"x" * 2000)

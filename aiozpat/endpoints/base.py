@@ -18,7 +18,6 @@ from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import EndpointStatistics
 from aiozpat.transport import (
     Context,
-    MonitorEvent,
     Socket,
     SocketKind,
     SocketOptions,
@@ -67,7 +66,6 @@ class Endpoint:
     """
 
     _kind: ClassVar[SocketKind]
-    _watches: ClassVar[bool] = False  # whether it is told of its connections
     _socket: Socket | None = None  # of the class too: __del__ runs even if __init__ raised
 
     def __init__(
@@ -145,7 +143,7 @@ class Endpoint:
         Raises:
             InvalidEndpoint: Not an address that can be connected to.
         """
-        self._usable().connect(endpoint)
+        self._connect(self._usable(), endpoint)
         self._addresses.append(Address(endpoint, False))
 
     async def __aenter__(self) -> Self:
@@ -184,7 +182,6 @@ class Endpoint:
             self._options,
             on_readable=self._on_readable,
             on_writable=self._on_writable,
-            on_event=self._on_event if self._watches else None,
             max_frames=MAX_FRAMES,
         )
         try:
@@ -193,7 +190,7 @@ class Endpoint:
                 if address.is_bind:
                     socket.bind(address.endpoint)
                 else:
-                    socket.connect(address.endpoint)
+                    self._connect(socket, address.endpoint)
         except BaseException:
             socket.detach(0)
             raise
@@ -286,6 +283,10 @@ class Endpoint:
     def _set_up(self, socket: Socket) -> None:
         """Called with a new socket, before it is bound or connected."""
 
+    def _connect(self, socket: Socket, endpoint: str) -> None:
+        """Connect one of its sockets."""
+        socket.connect(endpoint)
+
     def _waiting(self) -> int:
         return 0
 
@@ -294,9 +295,6 @@ class Endpoint:
 
     def _on_writable(self) -> None:
         """There may be room again for what could not be sent."""
-
-    def _on_event(self, event: MonitorEvent) -> None:
-        """Something happened to a connection."""
 
     def _on_close(self, reason: str) -> None:
         """Nothing more will be sent or received."""

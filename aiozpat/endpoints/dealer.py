@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from aiozpat.checks import flag
+from aiozpat.endpoints.peers import Reconnecting
 from aiozpat.endpoints.receiver import Receiver, is_much
 from aiozpat.endpoints.sender import Sender
 from aiozpat.message import Message
 from aiozpat.transport import Context, SocketKind, SocketOptions
 
 
-class Dealer(Sender, Receiver[Message]):
+class Dealer(Sender, Receiver[Message], Reconnecting):
     """An asynchronous requester: any number of messages out and in, in any order, over one socket.
 
     A message goes to one peer, in turn where there are several. For a peer that it connects to, ZeroMQ holds messages

@@ -8,7 +8,7 @@ from aiozpat.checks import whole_number
 from aiozpat.endpoints.base import Endpoint
 from aiozpat.endpoints.waiting import Conditions
 from aiozpat.errors import UsageError
-from aiozpat.transport import MonitorEvent, MonitorEventKind
+from aiozpat.transport import MonitorEvent, MonitorEventKind, Socket
 
 _GIVEN_UP = 1.0  # seconds after which a connection that is not tried again was given up
 
@@ -63,16 +63,56 @@ def is_inproc(endpoint: str) -> bool:
     return endpoint.startswith("inproc:")
 
 
-class Watching(Endpoint):
-    """An endpoint that knows its connections; arguments as for `Endpoint`."""
+class Reconnecting(Endpoint):
+    """An endpoint that connects again where libzmq will not; arguments as for `Endpoint`."""
 
-    _watches = True
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._missed: dict[str, asyncio.TimerHandle] = {}  # endpoints whose connection ended; it is to be tried again
+
+    def _connect(self, socket: Socket, endpoint: str) -> None:
+        socket.watch(self._on_event)
+        super()._connect(socket, endpoint)
+
+    def _on_event(self, event: MonitorEvent) -> None:
+        """Something happened to a connection."""
+        if event.kind is MonitorEventKind.DISCONNECTED:
+            self._miss(event.endpoint)
+        elif event.kind is MonitorEventKind.CONNECT_RETRIED and event.endpoint in self._missed:
+            self._missed.pop(event.endpoint).cancel()
+
+    def _miss(self, endpoint: str) -> None:
+        """A connection has ended: libzmq says at once that it tries again, unless it never will."""
+        if self._loop is None or endpoint in self._missed:
+            return
+        if any(endpoint == one.endpoint and not one.is_bind for one in self._addresses):
+            self._missed[endpoint] = self._loop.call_later(_GIVEN_UP, self._connect_again, endpoint)
+
+    def _connect_again(self, endpoint: str) -> None:
+        del self._missed[endpoint]
+        if self._socket is not None:
+            text = f"{endpoint} broke ZeroMQ's rules, by a message over SocketOptions.max_message_bytes most likely"
+            self._notices.note("connection given up", f"{self!r}: {text}; connecting again")
+            self._socket.connect_again(endpoint)
+
+    def _on_close(self, reason: str) -> None:
+        super()._on_close(reason)
+        for timer in self._missed.values():
+            timer.cancel()
+        self._missed.clear()
+
+
+class Watching(Reconnecting):
+    """An endpoint that knows its connections; arguments as for `Endpoint`."""
 
     def _prepare(self) -> None:
         super()._prepare()
         self._connections = Connections()
         self._conditions = Conditions()
-        self._missed: dict[str, asyncio.TimerHandle] = {}  # endpoints whose connection ended; it is to be tried again
+
+    def _set_up(self, socket: Socket) -> None:
+        super()._set_up(socket)
+        socket.watch(self._on_event)
 
     @property
     def peers(self) -> int:
@@ -118,31 +158,12 @@ class Watching(Endpoint):
             self._connections.ended(event.value)
             self._on_gone(event.value)
             self._conditions.changed()
-            self._miss(event.endpoint)
-        elif kind is MonitorEventKind.CONNECT_RETRIED and event.endpoint in self._missed:
-            self._missed.pop(event.endpoint).cancel()
-
-    def _miss(self, endpoint: str) -> None:
-        """A connection has ended: libzmq says at once that it tries again, unless it never will."""
-        if self._loop is None or endpoint in self._missed:
-            return
-        if any(endpoint == one.endpoint and not one.is_bind for one in self._addresses):
-            self._missed[endpoint] = self._loop.call_later(_GIVEN_UP, self._connect_again, endpoint)
-
-    def _connect_again(self, endpoint: str) -> None:
-        del self._missed[endpoint]
-        if self._socket is not None:
-            text = f"{endpoint} broke ZeroMQ's rules, by a message over SocketOptions.max_message_bytes most likely"
-            self._notices.note("connection given up", f"{self!r}: {text}; connecting again")
-            self._socket.connect_again(endpoint)
+        super()._on_event(event)
 
     def _on_gone(self, fd: int) -> None:
         """A connection has ended."""
 
     def _on_close(self, reason: str) -> None:
         super()._on_close(reason)
-        for timer in self._missed.values():
-            timer.cancel()
-        self._missed.clear()
         self._connections.clear()
         self._conditions.close(reason)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from aiozpat.endpoints.line import Line
+from aiozpat.endpoints.peers import Reconnecting
 from aiozpat.endpoints.receiver import Receiver, is_much
 from aiozpat.endpoints.request import Request
 from aiozpat.endpoints.sender import YIELD
@@ -20,7 +21,7 @@ Framing: TypeAlias = Literal["auto", "delimited", "raw"]
 _REMEMBERED = 65_536  # peers whose framing is remembered, the latest ones
 
 
-class Responder(Receiver[Request]):
+class Responder(Receiver[Request], Reconnecting):
     """A ROUTER socket: what `Router` and `Replier` share."""
 
     _kind = SocketKind.ROUTER

@@ -181,6 +181,7 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
         return True
 
     def _set_up(self, socket: Socket) -> None:
+        super()._set_up(socket)
         for topic in self._topics:
             socket.subscribe(topic)
 

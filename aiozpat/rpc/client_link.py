@@ -138,11 +138,11 @@ class ClientLink:
             on_readable=self._on_readable,
             on_writable=self._on_writable,
             max_frames=1 + BUFFER_LIMIT,
-            on_event=self._on_event,
         )
         self._ticker: asyncio.TimerHandle | None = None
         self._named = is_named(endpoint)
         try:
+            self.socket.watch(self._on_event)
             if self._named:
                 self.reason = Unavailable(f"{endpoint} is being looked up")
                 look_up(endpoint, self._loop, partial(self._on_found, turn))

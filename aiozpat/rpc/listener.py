@@ -97,9 +97,13 @@ class Listener:
             settings.socket_options(),
             on_readable=self._on_readable,
             on_writable=self._on_writable,
-            on_event=self._on_event,
             max_frames=1 + BUFFER_LIMIT,
         )
+        try:
+            self.socket.watch(self._on_event)
+        except BaseException:
+            self.socket.detach(0)
+            raise
         self._ticker = self._loop.call_later(settings.heartbeat / 2, self._tick)
 
     # What arrives

@@ -60,9 +60,9 @@ class Monitor:
         self._watched = watched
         self._on_event = on_event
         endpoint = f"inproc://aiozpat-monitor-{next(_numbers)}"
-        watched.monitor(endpoint, _EVENTS)
         self._socket: Any = watched.context.socket(zmq.PAIR)
         try:
+            watched.monitor(endpoint, _EVENTS)
             # Without a mark: while the queue is full, libzmq's I/O thread waits for room with the lock that closing
             # needs.
             self._socket.rcvhwm = 0
@@ -70,6 +70,7 @@ class Monitor:
             self._fd = int(self._socket.get(zmq.FD))
         except BaseException:
             self._socket.close(linger=0)
+            watched.monitor(None, 0)  # libzmq's I/O thread would wait for somebody who reads it
             raise
         self._receive_part: Any = zmq.backend.Socket.recv.__get__(self._socket)
         self._closed = False

@@ -62,7 +62,6 @@ class Socket:
         on_readable: Called when at least one message waits; it calls `receive`, and is called again while more wait.
             If it returns True, it took many at once, and the loop's other work gets its turn first.
         on_writable: Called after a send was refused (False) and there may be room again.
-        on_event: Called for each event of the socket's connections; `None` for no monitor.
         max_frames: How many frames of a message are kept, besides a routing id; the rest but one is dropped, so that
             the receiver sees it.
 
@@ -109,7 +108,6 @@ class Socket:
         *,
         on_readable: Callable[[], bool | None],
         on_writable: Callable[[], object] | None = None,
-        on_event: Callable[[MonitorEvent], None] | None = None,
         max_frames: int,
     ) -> None:
         self.kind = kind
@@ -140,7 +138,7 @@ class Socket:
             context.drop(0)
             raise AiozpatError(f"can't open a socket: {error.strerror}") from None
         try:
-            self._set_up(options, on_event)
+            self._set_up(options)
         except BaseException as error:
             self._socket.close(linger=0)
             context.drop(0)
@@ -148,7 +146,7 @@ class Socket:
                 raise AiozpatError(f"can't set up a socket: {error.strerror}") from None
             raise
 
-    def _set_up(self, options: SocketOptions, on_event: Callable[[MonitorEvent], None] | None) -> None:
+    def _set_up(self, options: SocketOptions) -> None:
         for number, value in options.settings():
             self._socket.setsockopt(number, value)
         # Not IMMEDIATE: with it, libzmq throws away at a disconnect what has arrived and was not read yet.
@@ -167,12 +165,6 @@ class Socket:
         self._ask_events, self._happens = asking(self._socket, _EVENTS)
         self._fd: int = _Backend.get(self._socket, zmq.FD)
         self._add_reader()
-        if on_event is not None:
-            try:
-                self._monitor = Monitor(self._loop, self._socket, on_event)
-            except BaseException:
-                self._loop.remove_reader(self._fd)  # before it is closed
-                raise
 
     def _add_reader(self) -> None:
         try:
@@ -187,6 +179,18 @@ class Socket:
     def closed(self) -> bool:
         """Whether `close` or `detach` was called."""
         return self._closed
+
+    def watch(self, on_event: Callable[[MonitorEvent], None]) -> None:
+        """Call back for each event of the socket's connections from now on; for one function only.
+
+        Raises:
+            AiozpatError: The system has no more sockets to give.
+        """
+        if self._monitor is None:
+            try:
+                self._monitor = Monitor(self._loop, self._socket, on_event)
+            except zmq.ZMQError as error:
+                raise AiozpatError(f"can't watch a socket's connections: {error.strerror}") from None
 
     @property
     def endpoints(self) -> tuple[str, ...]:
