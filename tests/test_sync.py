@@ -654,6 +654,52 @@ def call_on(client: Client, ended: threading.Event) -> None:
         assert client.call("calc.add", 1, 2, timeout=PATIENCE) == 3
 
 
+@contextlib.contextmanager
+def interruptions() -> Iterator[Callable[[float], threading.Thread]]:
+    """What starts a thread that interrupts the main one after some seconds."""
+    main = threading.main_thread().ident
+    assert main == threading.get_ident()
+    assert main is not None
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Interruption
+
+    def after(seconds: float) -> threading.Thread:
+        def disturb() -> None:
+            time.sleep(seconds)
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+        return threading.Thread(target=disturb)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        yield after
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals go to threads on POSIX only")
+def test_an_interrupt_while_the_first_client_opens_or_the_last_closes_leaves_no_loop(server: Serving) -> None:
+    outcomes: Counter[str] = Counter()
+    with interruptions() as after:
+        for number in range(60):
+            disturber = after(0.0005 * number)
+            try:
+                disturber.start()
+                with Client(server.endpoint):
+                    outcomes["opened"] += 1
+                disturber.join()
+                time.sleep(PATIENCE)  # until it comes, which it has not
+            except Interruption:
+                outcomes["interrupted"] += 1
+            disturber.join()
+            until(lambda: not threads_named("aiozpat-sync"))
+    assert outcomes["interrupted"] == 60
+    assert outcomes["opened"] < 60
+    with Client(server.endpoint) as client:
+        assert client.call("calc.add", 1, 2) == 3
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals go to threads on POSIX only")
 def test_interrupts_at_any_moment_leave_the_client_whole(client: Client) -> None:
     main = threading.main_thread().ident

@@ -171,20 +171,44 @@ def _again(error: AiozpatError) -> AiozpatError:
     return type(error)(*error.args)
 
 
-_lock = threading.RLock()  # a signal's handler may enter a client while its thread does
+_lock = threading.Lock()  # for threads of our own alone: a signal's handler may enter a client while its thread does
 _all: set[Background] = set()
 _current: Background | None = None
 
 
+def _undisturbed(function: Callable[[], None]) -> None:
+    """Run a function in a thread of its own, where no signal's exception hits it, and wait for it.
+
+    Where one hits the thread that waits, the function goes on.
+    """
+    problems: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:
+            problems.append(error)
+
+    thread = threading.Thread(target=run, name="aiozpat-sync-turn", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # there are no more, as at the interpreter's end
+        run()
+    else:
+        while thread.is_alive():
+            thread.join(_GLANCE)
+    if problems:
+        raise problems.pop()
+
+
 def _hold() -> Background:
-    """The loop of this process, started if need be; it counts one more client."""
+    """The loop of this process, started if need be, for one more client; with the lock."""
     global _current
-    with _lock:
-        if _current is None or _current.over is not None:  # it may have ended by itself
-            _current = Background()
-            _all.add(_current)
-        _current.users += 1
-        return _current
+    if _current is None or _current.over is not None:  # it may have ended by itself
+        _current = Background()
+        _all.add(_current)
+    _current.users += 1
+    return _current
 
 
 def _release(background: Background) -> None:
@@ -204,7 +228,7 @@ def _release(background: Background) -> None:
 
 def _after_fork() -> None:
     global _lock, _current
-    _lock = threading.RLock()  # another thread may have held it
+    _lock = threading.Lock()  # another thread may have held it
     _current = None
     for background in _all:
         background.leave_behind()
@@ -224,6 +248,7 @@ class Lease:
     def __init__(self, label: str) -> None:
         self._label = label
         self._background: Background | None = None
+        self.begun = False
         self.over = False
 
     @property
@@ -237,15 +262,31 @@ class Lease:
         return self._background is not None and self._background.forked
 
     def begin(self) -> None:
-        """Take hold of the loop, which is started if need be.
+        """Say that it begins now: `take` and `end` follow, whatever comes between them.
 
         Raises:
             UsageError: For the second time, or an event loop runs in this thread.
         """
         check_thread()
-        if self.held or self.over:
+        if self.begun:
             raise UsageError("this Client was entered before; make a new one")
-        self._background = _hold()
+        self.begun = True
+
+    def take(self) -> None:
+        """Take hold of the loop, which is started if need be."""
+        _undisturbed(self._take)
+
+    def _take(self) -> None:
+        with _lock:
+            self._background = _hold()
+        if self.over:  # whoever wanted it has been interrupted, and waits no more
+            self._let_go()
+
+    def _let_go(self) -> None:
+        with _lock:
+            background, self._background = self._background, None
+        if background is not None:
+            _release(background)
 
     def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine function on the loop, in a copy of the caller's context; otherwise as `do`."""
@@ -272,11 +313,9 @@ class Lease:
             self._background.adopt(client)
 
     def end(self) -> None:
-        """Give the loop back."""
-        background, self._background = self._background, None
+        """Give the loop back. Interrupted, it is given back all the same."""
         self.over = True
-        if background is not None:
-            _release(background)
+        _undisturbed(self._let_go)
 
     def drop(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """The same for who can't wait; after a last coroutine function."""

@@ -93,7 +93,8 @@ class Client:
 
     def __del__(self) -> None:
         if self._lease.held and not self._lease.forked:
-            warnings.warn(f"{self!r} was left open; use `with`", ResourceWarning, source=self, stacklevel=1)
+            if not self._lease.over:  # else its end was interrupted
+                warnings.warn(f"{self!r} was left open; use `with`", ResourceWarning, source=self, stacklevel=1)
             self._lease.drop(self._client.close)
 
     @property
@@ -116,6 +117,7 @@ class Client:
     def __enter__(self) -> Self:
         self._lease.begin()
         try:
+            self._lease.take()
             self._lease.run(self._enter)
         except BaseException:
             self.close()
@@ -144,11 +146,12 @@ class Client:
         if self._lease.forked:
             return  # before the lock, which a thread may hold that is not here
         with self._closing:
-            if not self._lease.held:
+            if not self._lease.begun or (self._lease.over and not self._lease.held):
                 return
             try:
-                with contextlib.suppress(Closed):  # the loop has ended by itself, and closed it
-                    self._lease.run(self._close)
+                if self._lease.held:
+                    with contextlib.suppress(Closed):  # the loop has ended by itself, and closed it
+                        self._lease.run(self._close)
             finally:
                 self._lease.end()
 
