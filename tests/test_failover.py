@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 import aiozpat
 from aiozpat import Client, ClientState, Retry, Server, Service, errors
+from aiozpat.rpc import connection as connection_module
 from aiozpat.rpc.around import connections_tried
 from aiozpat.rpc.hedge import race
 from aiozpat.rpc.retry import Attempts, Budget
@@ -362,7 +364,7 @@ async def test_nobody_pauses_past_the_deadline(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Retry, "pause", lambda policy, attempt: 3600.0)
     budget = Budget(Retry(burst=1))
     attempts = Attempts(budget, idempotent=True, deadline=time.monotonic() + 60)
-    assert attempts.pause(errors.Unavailable("busy"), 0) is None
+    assert attempts.pause(errors.Unavailable("busy"), 0, sent=True) is None
     assert budget.spend()  # and it has cost no retry
 
 
@@ -376,13 +378,128 @@ async def test_the_budget_bounds_retries() -> None:
     refused = errors.Unavailable("no")
     refused.refused = True
     none = Budget(Retry(burst=0))
-    assert Attempts(none, idempotent=False, deadline=1e99).pause(refused, 0) is None
+    assert Attempts(none, idempotent=False, deadline=1e99).pause(refused, 0, sent=True) is None
     saved = Budget(Retry(budget=1.0, burst=0))
     saved.calls = 1
     assert [saved.spend(), saved.spend()] == [True, False]
     saved.calls = 2
     assert saved.spend()
     assert Budget(Retry(budget=1.0, burst=0)).spend() is False
+
+
+async def filled(server: Server, counting: Counting) -> asyncio.Task[Any]:
+    """A call that takes the only place of a server."""
+
+    async def fill() -> None:
+        async with Client(server.endpoint) as client:
+            await client.call("s.once")
+
+    counting.gate.clear()
+    filling = asyncio.create_task(fill())
+    await until(lambda: counting.waiting == 1)
+    return filling
+
+
+_ONE_PLACE = aiozpat.Limits(max_concurrency=1, max_queued=0)
+
+
+async def test_calls_that_full_servers_refuse_find_the_one_with_room() -> None:
+    ones = [Counting(), Counting()]
+    free = Counting()
+    async with (
+        ones[0].server(limits=_ONE_PLACE) as one,
+        ones[1].server(limits=_ONE_PLACE) as two,
+        free.server() as three,
+        Client([one.endpoint, two.endpoint, three.endpoint], retry=Retry(backoff=0.0)) as client,
+    ):
+        await until(lambda: len(client._pool._ready) == 3)
+        filling = [await filled(server, counting) for server, counting in ((one, ones[0]), (two, ones[1]))]
+        for _ in range(5):
+            await asyncio.gather(*(client.call("s.once", timeout=PATIENCE) for _ in range(8)))
+        for counting in ones:
+            counting.gate.set()
+        await asyncio.gather(*filling)
+
+
+async def test_a_server_that_has_refused_a_call_comes_last_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    full, free = Counting(), Counting()
+    async with (
+        full.server(limits=_ONE_PLACE) as one,
+        free.server() as two,
+        Client([one.endpoint, two.endpoint]) as client,
+    ):
+        await until(lambda: len(client._pool._ready) == 2)
+        filling = await filled(one, full)
+        monkeypatch.setattr(connection_module, "_FULL", 3600.0)
+        outcomes = await asyncio.gather(*(client.call("s.once") for _ in range(2)), return_exceptions=True)
+        assert sum(isinstance(outcome, errors.ResourceExhausted) for outcome in outcomes) == 1
+        for _ in range(20):
+            await client.call("s.once")
+        full.gate.set()
+        await filling
+
+
+async def test_a_second_attempt_takes_no_other_calls_turn() -> None:
+    slow, quick = Counting(), Counting()
+    slow.gate.clear()
+    async with (
+        slow.server() as one,
+        quick.server() as two,
+        Client([one.endpoint, two.endpoint], retry=Retry(hedge=0.05)) as client,
+    ):
+        await until(lambda: len(client._pool._ready) == 2)
+        for _ in range(20):
+            await client.call("s.same", idempotent=True)
+            await until(lambda: not slow.waiting and not client.statistics().in_flight)
+        assert slow.calls < 15  # ten, had all the time in the world
+
+
+async def test_without_waiting_a_call_that_met_a_drain_is_tried_again_all_the_same(port: int) -> None:
+    endpoint = f"tcp://127.0.0.1:{port}"
+    counting = Counting()
+    counting.gate.clear()
+    limits = aiozpat.Limits(max_concurrency=1)
+    policy = Retry(attempts=1000, backoff=0.01, max_backoff=0.01)
+    async with Client(endpoint, wait_for_ready=False, retry=policy) as client:
+        async with Server(Service("s", counting), bind=endpoint, limits=limits) as server:
+            await client.ready(PATIENCE)
+            calls = [asyncio.create_task(client.call("s.once", timeout=PATIENCE)) for _ in range(3)]
+            await until(lambda: server.statistics().queued == 2)
+            await server.close(grace=0)
+        counting.gate.set()
+        async with Server(Service("s", counting), bind=endpoint):
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(outcome, errors.RpcError) for outcome in outcomes) == 1  # the one that ran
+    assert counting.calls == 3
+
+
+async def test_tries_to_connect_that_fail_wake_nobody(port: int) -> None:
+    endpoints = [f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{free_port()}"]
+    async with Client(endpoints) as client:
+        calls = [asyncio.create_task(client.call("s.once", timeout=PATIENCE)) for _ in range(10)]
+        await until(lambda: client._pool.waiting == 10)
+        woken = asyncio.create_task(client._pool._changed.wait())  # type: ignore[union-attr]  # there is one inside
+        await asyncio.sleep(0)
+        client._pool._on_change()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not woken.done()
+        async with Server(Service("s", Counting()), bind=endpoints[0]):
+            assert sorted(await asyncio.gather(*calls)) == list(range(1, 11))
+            await woken
+
+
+async def test_where_hedged_calls_meet_servers_that_drain_those_are_no_attempts() -> None:
+    countings = [Counting() for _ in range(3)] + [Counting(errors.Unavailable("busy"))]
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(counting.server()) for counting in countings]
+        policy = Retry(attempts=2, backoff=0.0, hedge=60.0)
+        client = await stack.enter_async_context(Client([server.endpoint for server in servers], retry=policy))
+        await until(lambda: len(client._pool._ready) == 4)
+        for server in servers[:3]:
+            assert server._executor is not None
+            server._executor.refuse("as before its goaway is read")
+        assert await client.call("s.same", idempotent=True, timeout=PATIENCE) == 2
 
 
 def test_pauses_grow_and_are_random() -> None:

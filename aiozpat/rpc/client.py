@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from threading import get_ident
@@ -17,7 +17,15 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 from aiozpat.checks import flag, given, number, params_of, seconds, whole_number
 from aiozpat.codec import Codec, Decoder, ForeignDecoder, ForeignItemDecoder, ItemDecoder, Values
-from aiozpat.errors import Closed, DeadlineExceeded, InvalidArgument, RpcError, Unavailable, UsageError
+from aiozpat.errors import (
+    Closed,
+    DeadlineExceeded,
+    InvalidArgument,
+    ResourceExhausted,
+    RpcError,
+    Unavailable,
+    UsageError,
+)
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import ClientStatistics
 from aiozpat.protocol.flow import MAX_WINDOW
@@ -329,12 +337,13 @@ class Client:
         except TypeError:
             decoder = self._decoders.of(result_type)
         attempts: Attempts | None = None
-        failed: Connection | None = None
+        reason: RpcError | None
+        failed: Sequence[Connection] = ()
         tried: list[Connection] | None = None
         if self._budget is not None:
             tried = connections_tried.get() if self._hedge is not None else None
             if tried:  # it is a second attempt
-                failed = tried[-1]
+                failed = tried
             else:
                 self._budget.calls += 1
         try:
@@ -346,8 +355,8 @@ class Client:
                         raise DeadlineExceeded(f"{method}: the time for it was over before it began")
                     try:
                         connection = await self._pool.connection(deadline, wait_for_ready, besides=failed)
-                    except Unavailable as error:
-                        if attempts is None or not await self._may_try_again(attempts, error, tried):
+                    except (Unavailable, ResourceExhausted) as error:
+                        if attempts is None or not await self._may_try_again(attempts, error, tried, sent=False):
                             raise
                         continue
                     finally:
@@ -370,19 +379,25 @@ class Client:
                 except asyncio.CancelledError:
                     connection.abandon(pending)
                     raise
-                except NeverRan as signal:
-                    self._pool.after(signal, wait_for_ready)
+                except (NeverRan, RpcError) as ended:
+                    if isinstance(ended, RpcError):
+                        reason = ended
+                    else:
+                        reason = self._pool.after(ended, wait_for_ready)
+                        if tried:
+                            tried.remove(connection)  # it was no attempt
+                    if reason is not None:
+                        if self._budget is None:
+                            raise reason from None
+                        if attempts is None:
+                            idempotent = flag("idempotent", idempotent) or method in self._idempotent
+                            attempts = Attempts(self._budget, idempotent=idempotent, deadline=deadline)
+                        if not await self._may_try_again(attempts, reason, tried):
+                            raise reason from None
+                        failed = (*failed, connection)
                     now = _monotonic()
-                except RpcError as error:
-                    if self._budget is None:
-                        raise
-                    if attempts is None:
-                        idempotent = flag("idempotent", idempotent) or method in self._idempotent
-                        attempts = Attempts(self._budget, idempotent=idempotent, deadline=deadline)
-                    if not await self._may_try_again(attempts, error, tried):
-                        raise
-                    failed, now = connection, _monotonic()
                 finally:
+                    reason = None
                     del future, pending  # they hold the error, which holds this frame, and so the params
             request = self._stream_request(
                 method,
@@ -405,9 +420,11 @@ class Client:
             self._check_usable()  # asyncio's own words for a wrong loop don't say what to do
             raise
 
-    async def _may_try_again(self, attempts: Attempts, error: RpcError, tried: list[Connection] | None) -> bool:
+    async def _may_try_again(
+        self, attempts: Attempts, error: RpcError, tried: list[Connection] | None, *, sent: bool = True
+    ) -> bool:
         """Whether a call that ended so is made again; when it returns, it is time for that."""
-        pause = attempts.pause(error, len(tried or ()))
+        pause = attempts.pause(error, len(tried or ()), sent=sent)
         if pause is None:
             return False
         await self._pool.pause(pause)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from weakref import WeakSet
 
 from aiozpat.checks import LONGEST, flag
@@ -19,6 +19,7 @@ from aiozpat.transport import Context
 
 _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
+_FULL = 1 << 32  # calls; what a server counts for that has just refused one: more than any has in flight
 
 
 class Pool:
@@ -132,31 +133,45 @@ class Pool:
             self.state = state
             for watcher in tuple(self.watchers):
                 watcher.put(state)
-        if self._changed is not None:
+        if self._changed is not None and (self._ready or self._is_hopeless()):  # thousands of calls may wait for that
             self._changed.set()
             self._changed.clear()
 
-    def _pick(self, besides: Connection | None = None) -> Connection | None:
+    def _is_hopeless(self) -> bool:
+        """Whether there is no use in waiting for a session."""
+        return self.state is ClientState.CLOSED or isinstance(self._reason(), Unimplemented)
+
+    def _pick(self, besides: Collection[Connection]) -> Connection | None:
         """The session with the fewest calls in flight; of several, each in turn."""
-        ready = self._ready
+        ready, now = self._ready, _monotonic()
         if not ready:
             return None
-        self._turn = turn = self._turn + 1
+        if not besides:  # a further attempt takes no other call's turn
+            self._turn += 1
+        turn = self._turn
         least: Connection | None = None
+        fewest = 0
         count = len(ready)
         for number in range(count):
             connection = ready[(turn + number) % count]
-            if connection is not besides and (least is None or len(connection.calls) < len(least.calls)):
-                least = connection
+            if connection in besides:
+                continue
+            load = len(connection.calls)
+            if connection.full_until > now:  # it answers at once, and would have the fewest
+                load += _FULL
+            if least is None or load < fewest:
+                least, fewest = connection, load
         return least
 
-    async def connection(self, deadline: float, wait: bool | None, *, besides: Connection | None = None) -> Connection:
+    async def connection(
+        self, deadline: float, wait: bool | None, *, besides: Collection[Connection] = ()
+    ) -> Connection:
         """A session that takes calls, waited for if need be.
 
         Args:
             deadline: Until when to wait, `time.monotonic()`.
             wait: Whether to wait; the client's own setting by default.
-            besides: One that is not wanted, unless there is no other.
+            besides: Those that are not wanted, unless there are no others.
 
         Raises:
             DeadlineExceeded: There was none in time; the message says what went wrong.
@@ -166,7 +181,7 @@ class Pool:
             Closed: The client is closed.
         """
         wait = self._wait_for_ready if wait is None else flag("wait_for_ready", wait)
-        while (connection := self._pick(besides) or self._pick()) is None:
+        while (connection := self._pick(besides) or self._pick(())) is None:
             if self.state is ClientState.CLOSED or self._changed is None:
                 raise Closed(f"the client of {self._label} is closed")
             reason = self._reason()
@@ -204,8 +219,9 @@ class Pool:
             return Unimplemented("; ".join(reason.message for reason in reasons))
         return Unavailable("; ".join(reason.message for reason in reasons))
 
-    def after(self, signal: NeverRan, wait: bool | None) -> None:
-        """A call did not run: raise why, unless another session may take it, now or later."""
+    def after(self, signal: NeverRan, wait: bool | None) -> RpcError | None:
+        """A call did not run: why, unless another session may take it, now or later."""
         wait = self._wait_for_ready if wait is None else wait
         if self.state is ClientState.CLOSED or not (wait or self._ready):
-            raise signal.reason
+            return signal.reason
+        return None

@@ -115,17 +115,18 @@ class Attempts:
         self._made = 1
         self.most = budget.policy.attempts
 
-    def pause(self, error: RpcError, made: int) -> float | None:
+    def pause(self, error: RpcError, made: int, *, sent: bool) -> float | None:
         """Seconds to wait for the next attempt, where there is to be one; None if this error is the end.
 
         Args:
             error: How the last one ended.
             made: How many attempts were made, where others make some too.
+            sent: Whether it was sent; those before it never ran, or there would be no further one.
         """
         policy = self._budget.policy
         if max(self._made, made) >= self.most or error.code not in policy.codes:
             return None
-        if not (error.refused or self._idempotent):
+        if sent and not (error.refused or self._idempotent):
             return None
         pause = policy.pause(self._made)
         if _monotonic() + pause >= self._deadline or not self._budget.spend():

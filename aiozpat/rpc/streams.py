@@ -94,8 +94,8 @@ class Opener(Protocol):
     async def connection(self, deadline: float, wait: bool | None) -> Connection:
         """A connection that takes calls, waited for if need be."""
 
-    def after(self, signal: NeverRan, wait: bool | None) -> None:
-        """Raise why a call did not run, unless another session may take it."""
+    def after(self, signal: NeverRan, wait: bool | None) -> RpcError | None:
+        """Why a call did not run, unless another session may take it."""
 
 
 class Stream(Generic[T]):
@@ -299,10 +299,9 @@ class Stream(Generic[T]):
         """The call did not run: open it on another session, unless items were sent, which nobody kept."""
         if self._request.sends:
             raise of_a_call(signal)
-        try:
-            self._client.after(signal, self._request.wait_for_ready)
-        except RpcError as error:
-            raise of_a_call(error) from None
+        reason = self._client.after(signal, self._request.wait_for_ready)
+        if reason is not None:
+            raise of_a_call(reason)
         return (await self._open(by))[1]
 
 
