@@ -40,25 +40,43 @@ async def test_a_context_that_was_left_with_endpoints_open_ends_with_the_last_of
         await Puller(bind=LOOPBACK, context=context).__aenter__()
 
 
-def test_what_was_left_open_with_a_message_on_its_way_holds_up_no_collection() -> None:
+@pytest.mark.parametrize("kind", ["message", "context", "proxy"])
+def test_what_was_left_open_holds_up_no_collection(kind: str) -> None:
+    program = (
+        f"import asyncio, gc\nimport aiozpat\n{_LEFT_OPEN[kind]}asyncio.run(main())\ngc.collect()\nprint('collected')\n"
+    )
     ended = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", _LEFT_OPEN], capture_output=True, text=True, timeout=15, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=15, check=False
     )
     assert (ended.returncode, ended.stdout) == (0, "collected\n")
 
 
-_LEFT_OPEN = """
-import asyncio, gc
-import aiozpat
-
+_LEFT_OPEN = {
+    "message": """
 async def main():
     pusher = await aiozpat.Pusher(connect="tcp://127.0.0.1:9").__aenter__()
     await pusher.send("to nobody")
-
-asyncio.run(main())
-gc.collect()
-print("collected")
-"""
+""",
+    "context": """
+async def main():
+    context = aiozpat.Context()
+    puller = await aiozpat.Puller(bind="tcp://127.0.0.1:*", context=context).__aenter__()
+    pusher = await aiozpat.Pusher(connect=puller.endpoint, context=context).__aenter__()
+    await pusher.send("hello")
+    await puller.recv()
+""",
+    "proxy": """
+async def main():
+    proxy = aiozpat.Proxy("pipeline", frontend_bind="tcp://127.0.0.1:*", backend_bind="tcp://127.0.0.1:*")
+    await proxy.__aenter__()
+    asyncio.create_task(proxy.close())  # which the end of the loop cancels before it begins
+    asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        pass
+""",
+}
 
 
 @pytest.fixture

@@ -274,13 +274,13 @@ async def test_a_proxy_that_is_cancelled_delivers_for_a_moment_only(
     error: type[BaseException], seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lingers: list[float] = []
-    stop = Forwarder.stop
+    end = Forwarder.end
 
-    async def seen(forwarder: Forwarder, linger: float) -> None:
+    def seen(forwarder: Forwarder, linger: float) -> None:
         lingers.append(linger)
-        await stop(forwarder, linger)
+        end(forwarder, linger)
 
-    monkeypatch.setattr(Forwarder, "stop", seen)
+    monkeypatch.setattr(Forwarder, "end", seen)
     with pytest.raises(error):
         async with Proxy("pipeline", frontend_bind=LOOPBACK, backend_bind=LOOPBACK, linger=60):
             raise error

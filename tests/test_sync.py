@@ -25,6 +25,7 @@ import aiozpat
 from aiozpat import ClientState, Retry, errors
 from aiozpat.rpc.pending import NeverRan
 from aiozpat.sync import Client
+from aiozpat.sync.background import Lease
 from aiozpat.sync.handoff import Chain, Mailbox, Waiter
 from aiozpat.sync.works import Call, Errand, LoopClient, Work
 from tests.blocking import Serving, serving, threads_named, until
@@ -652,6 +653,49 @@ class Interruption(Exception):
 def call_on(client: Client, ended: threading.Event) -> None:
     while not ended.is_set():
         assert client.call("calc.add", 1, 2, timeout=PATIENCE) == 3
+
+
+def interrupted(lease: Lease, leave: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a block, and be interrupted before the loop has heard of it."""
+
+    def interrupt(function: object) -> None:
+        raise Interruption
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lease, "run", interrupt)
+        with pytest.raises(Interruption):
+            leave()
+
+
+def test_a_client_whose_close_is_interrupted_is_closed_all_the_same(
+    server: Serving, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Client(server.endpoint).__enter__()
+    other.ready(PATIENCE)
+    until(lambda: server.server.statistics().sessions == 2)
+    interrupted(other._lease, other.close, monkeypatch)
+    assert other.state is ClientState.CLOSED
+    until(lambda: server.server.statistics().sessions == 1)
+    assert client.call("calc.add", 1, 2) == 3
+
+
+def test_a_stream_whose_end_is_interrupted_ends_on_the_server_too(
+    server: Serving, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = client.stream("calc.wait").__enter__()
+    assert next(stream) == 1
+    assert server.server.statistics().running == 1
+    interrupted(stream._lease, lambda: stream.__exit__(None, None, None), monkeypatch)
+    until(lambda: server.server.statistics().running == 0)
+    with pytest.raises(errors.Closed):
+        next(stream)
+
+
+def test_a_wake_up_that_two_interrupts_have_lost_is_made_good(client: Client) -> None:
+    background = client._lease._background
+    assert background is not None
+    background._works._woken = True  # as if between that and the loop's wake-up an interrupt had come
+    assert client.call("calc.add", 1, 2, timeout=PATIENCE) == 3
 
 
 @contextlib.contextmanager

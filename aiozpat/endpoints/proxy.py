@@ -147,7 +147,8 @@ class Proxy:
             forwarder.start()
         except BaseException:
             self._closed = True
-            await forwarder.stop(0)
+            forwarder.end(0)
+            await forwarder.stop()
             raise
         self._forwarder = forwarder
         return self
@@ -170,7 +171,8 @@ class Proxy:
         self._check_loop()
         if self._ending is None:
             self._closed = True
-            self._ending = asyncio.create_task(forwarder.stop(self._linger), name=f"end of {self!r}")
+            forwarder.end(self._linger)  # at once: the loop's end may cancel the task before it begins
+            self._ending = asyncio.create_task(forwarder.stop(), name=f"end of {self!r}")
         await asyncio.shield(self._ending)
 
     def _check_loop(self) -> None:

@@ -87,7 +87,8 @@ class Background:
             if self.over is not None:  # looked at after it was put in: whoever ended the loop has seen it, or we do
                 self._refuse(self.over)
             while not work.lock.acquire(timeout=_GLANCE):
-                pass
+                if self._works.things:  # two interrupts, one close behind the other, can lose a wake-up
+                    self._remind_anew()
             self._chain.go_on()
         except BaseException:
             work.abandoned = True
@@ -100,6 +101,10 @@ class Background:
             self._works.remind()
         except RuntimeError:
             _log.debug("the loop ended while a call was made")
+
+    def _remind_anew(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and whoever closed it has seen what is in
+            self._works.wake()
 
     def finish(self, work: Work[Any]) -> None:
         """Let the thread have what came of its work; on the loop."""

@@ -148,12 +148,14 @@ class Client:
         with self._closing:
             if not self._lease.begun or (self._lease.over and not self._lease.held):
                 return
-            try:
-                if self._lease.held:
+            if self._lease.held:
+                try:
                     with contextlib.suppress(Closed):  # the loop has ended by itself, and closed it
                         self._lease.run(self._close)
-            finally:
-                self._lease.end()
+                except BaseException:
+                    self._lease.drop(self._client.close)  # interrupted: the loop may not have come to it
+                    raise
+            self._lease.end()
 
     async def _close(self) -> None:
         if self._entered:

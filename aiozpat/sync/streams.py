@@ -76,12 +76,17 @@ class _Block(Generic[T, S]):
         await self._stream.__aenter__()
 
     def _leave(self) -> None:
-        self._left = True
-        self._items.clear()
-        if self._lease.forked:
-            return
-        with contextlib.suppress(Closed):  # the client is closed, and with it all its streams
-            self._lease.run(self._close)
+        try:
+            self._left = True
+            self._items.clear()
+            if self._lease.forked:
+                return
+            with contextlib.suppress(Closed):  # the client is closed, and with it all its streams
+                self._lease.run(self._close)
+        except BaseException:
+            if self._stream is not None:  # interrupted: the loop may not have come to it
+                self._stream.drop()
+            raise
 
     async def _close(self) -> None:
         if self._stream is not None:

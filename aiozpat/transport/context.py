@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import threading
@@ -184,10 +185,22 @@ def _finish(done: asyncio.Future[None]) -> None:
         done.set_result(None)
 
 
+class _ZmqContext(zmq.asyncio.Context):
+    """One that can be collected together with sockets that nobody closed: `term`, which waits for them, may come first.
+
+    They close themselves, as what is collected behind it.
+    """
+
+    def __del__(self) -> None:
+        if not self.closed:
+            with contextlib.suppress(RuntimeError):  # at the interpreter's end there are no more threads
+                threading.Thread(target=self.term, name="aiozpat-context-end", daemon=True).start()
+
+
 def _new_zmq_context(io_threads: int) -> zmq.asyncio.Context:
     prepare()
     try:
-        context = zmq.asyncio.Context(io_threads=io_threads)
+        context = _ZmqContext(io_threads=io_threads)
     except zmq.ZMQError as error:
         raise AiozpatError(f"can't make a ZeroMQ context: {error.strerror}") from None
     context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)

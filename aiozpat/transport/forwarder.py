@@ -181,23 +181,28 @@ class Forwarder:
             self._control.send(command)
             self._control.look()
 
-    async def stop(self, linger: float) -> None:
-        """End it and its context, bounded in time.
+    def end(self, linger: float) -> None:
+        """Begin to end it; `stop` follows.
 
         Args:
             linger: Seconds for which messages on their way out are still delivered.
         """
         self._linger = linger
-        if self._running:
-            if not self._ended.done():
-                self._command(b"TERMINATE")
-                await asyncio.wait({self._ended}, timeout=_STOP_SECONDS)
-        else:
+        if not self._running:
             self._close_sockets()
-        if self._control is not None:
-            self._control.detach(0)
-        self._context.drop(linger)
-        async with self._context:
-            pass  # leaving it ends it, and with it a proxy that has not heard
+        elif not self._ended.done():
+            self._command(b"TERMINATE")
+
+    async def stop(self) -> None:
+        """End it and its context, bounded in time. Cancelled, it ends all the same."""
+        try:
+            if self._running and not self._ended.done():
+                await asyncio.wait({self._ended}, timeout=_STOP_SECONDS)
+        finally:
+            if self._control is not None:
+                self._control.detach(0)
+            self._context.drop(self._linger)
+            async with self._context:
+                pass  # leaving it ends it, and with it a proxy that has not heard
         if self._running and not self._ended.done():
             await asyncio.wait({self._ended}, timeout=_STOP_SECONDS)
