@@ -313,3 +313,101 @@ async def test_an_array_in_a_tuple_of_any_length_is_bytes_whatever_its_size() ->
     async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
         for size in (8, LARGE):
             assert await client.call("s.kinds", (array("B", bytes(size)), 1)) == ["bytes", "int"]
+
+
+class Odd(BaseException):
+    """As a compiled extension's panic may be."""
+
+
+RAISES: dict[str, BaseException] = {
+    "cancelled": asyncio.CancelledError("no"),
+    "exit": SystemExit("no"),
+    "generator": GeneratorExit("no"),
+    "odd": Odd("no"),
+    "zero": ZeroDivisionError("no"),
+    "key": KeyError("no"),
+}
+
+
+@dataclass
+class Picky:
+    """Whose own validation raises what no validation should."""
+
+    kind: str
+
+    def __post_init__(self) -> None:
+        if self.kind in RAISES:
+            raise RAISES[self.kind]
+
+
+@pytest.mark.parametrize("kind", RAISES)
+@pytest.mark.parametrize("codec", [None, JSON()])
+async def test_whatever_a_validation_raises_concerns_its_own_call_alone(kind: str, codec: JSON | None) -> None:
+    service = Service("s")
+    name = type(RAISES[kind]).__name__
+
+    @service.method
+    async def take(picky: Picky) -> str:
+        return picky.kind
+
+    @service.method
+    async def give(kind: str) -> Any:
+        return {"kind": kind}
+
+    @service.method
+    async def stream(kind: str) -> AsyncIterator[Any]:
+        yield {"kind": "good"}
+        yield {"kind": kind}
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, codec=codec) as client:
+        calls = [client.call("s.take", {"kind": given}, timeout=PATIENCE) for given in ("a", kind, "b", "c")]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(outcomes[1], errors.InvalidArgument)
+        assert name in str(outcomes[1])
+        assert [outcomes[0], *outcomes[2:]] == ["a", "b", "c"]
+        with pytest.raises(errors.Internal, match=name):
+            await client.call("s.give", kind, result_type=Picky, timeout=PATIENCE)
+        async with client.stream("s.stream", kind, item_type=Picky) as items:
+            assert await anext(items) == Picky("good")
+            with pytest.raises(errors.RpcError, match=name):
+                await anext(items)
+        assert await client.call("s.take", {"kind": "still here"}) == "still here"
+
+
+class Unset(msgspec.Struct):
+    a: int
+
+
+class Hostile:
+    """What is asked for an attribute raises."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError("not even that")
+
+
+async def test_what_raises_whatever_it_likes_when_it_is_encoded_is_an_invalid_argument() -> None:
+    service = Service("s")
+
+    @service.method
+    async def take(value: Any) -> None:
+        """Take anything."""
+
+    unset = Unset(1)
+    del unset.a
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for value in (unset, Hostile()):
+            for send in (client.call, client.notify):
+                with pytest.raises(errors.InvalidArgument, match=r"s\.take.*can't be encoded"):
+                    await send("s.take", value)
+
+
+async def test_an_extension_that_is_none_of_ours_is_told_with_the_methods_name() -> None:
+    service = Service("s")
+
+    @service.method
+    async def take(value: Any) -> None:
+        """Take anything."""
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.InvalidArgument, match=r"s\.take\(value\): .*extension 5"):
+            await client.call("s.take", msgspec.msgpack.Ext(5, b"x"))

@@ -188,11 +188,13 @@ class ForeignItemDecoder:
         self._values = values
         self._wanted = wanted
 
-    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], Exception | None]:
+    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], BaseException | None]:
         """The items, those before the first that is not of the type if there is one; and what is wrong with that."""
         decoded: list[Any] = []
         try:
             decoded.extend(self._values.convert(data, self._wanted) for data in _unpack_list(raw))
-        except Exception as error:  # also what a codec or a type's own validation raises
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also what a codec or a type's own validation raises
             return decoded, error
         return decoded, None

@@ -15,10 +15,10 @@ from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from aiozpat.codec import hooks
-from aiozpat.errors import InvalidArgument
+from aiozpat.errors import InvalidArgument, text_of
 from aiozpat.protocol.records import BUFFER_EXT, BUFFER_THRESHOLD, Buffer
 
-ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError, BufferError)
+ENCODE_ERRORS = Exception  # encoding calls methods of the value's own, which may raise anything
 # What making a decoder raises for a type that none can be made for, such as one that leads nowhere.
 TYPE_ERRORS = (TypeError, ValueError, NotImplementedError, NameError, SyntaxError, RecursionError)
 
@@ -123,6 +123,14 @@ def only_param(wanted: Any) -> Callable[[Raw, Sequence[memoryview]], Any] | None
     return of
 
 
+def described(error: BaseException) -> str:
+    """What is wrong with a value, as whatever its type's own validation raised has it: its kind may say more."""
+    text = text_of(error)
+    if text and isinstance(error, (ValueError, TypeError, msgspec.MsgspecError)):
+        return text
+    return f"{type(error).__name__}: {text}"
+
+
 class Decoder:
     """Decodes one type; `plain` is for records without buffers, which nearly all are.
 
@@ -186,21 +194,25 @@ class ItemDecoder:
         self._many = Decoder(list[wanted])
         self._one = Decoder(wanted)
 
-    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], Exception | None]:
+    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], BaseException | None]:
         """The items, those before the first that is not of the type if there is one; and what is wrong with that."""
         try:
             values: list[Any] = self._many.decode(raw, buffers) if buffers else self._many.plain(raw)
-        except Exception:  # it says nothing of where: one by one then
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # it says nothing of where: one by one then
             return self._one_by_one(raw, buffers)
         return values, None
 
-    def _one_by_one(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], Exception | None]:
+    def _one_by_one(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], BaseException | None]:
         values: list[Any] = []
         try:
             left: list[memoryview | None] = list(buffers)
             one = self._one
             values.extend(one.take(item, left) if buffers else one.plain(item) for item in _unpack_items(raw))
-        except Exception as error:  # also what a type's own validation raises
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also what a type's own validation raises
             return values, error
         return values, None
 

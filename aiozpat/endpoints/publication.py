@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
-from aiozpat.errors import InvalidBody, text_of
+from aiozpat.codec import described
+from aiozpat.errors import InvalidBody
 from aiozpat.message import FrameLike, Message, to_frame
 
 T = TypeVar("T")
@@ -52,6 +53,6 @@ class Publication(Message, Generic[T], frozen=True, gc=False):
             value: T = self._decode(self.body)
         except Exception as error:  # also what a type's own validation raises
             raise InvalidBody(
-                f"the body of a message on {self.topic[:100]!r} is not what was asked for: {text_of(error)}"
+                f"the body of a message on {self.topic[:100]!r} is not what was asked for: {described(error)}"
             ) from error
         return value

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 from aiozpat.checks import whole_number
-from aiozpat.codec import ENCODE_ERRORS, pack
+from aiozpat.codec import ENCODE_ERRORS, described, pack
 from aiozpat.endpoints.peers import Watching, is_inproc
 from aiozpat.endpoints.publication import is_echo, topic_bytes
 from aiozpat.endpoints.sender import Outgoing
@@ -105,7 +105,7 @@ class Publisher(Outgoing, Watching):
         try:
             body = pack(value)
         except ENCODE_ERRORS as error:
-            raise TypeError(f"a value of type {type(value).__name__} can't be encoded: {error}") from None
+            raise TypeError(f"a value of type {type(value).__name__} can't be encoded: {described(error)}") from None
         await self.send(topic, body, timeout=timeout)
 
     def subscribers(self, topic: FrameLike = b"") -> int:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Raw
 
-from aiozpat.codec import ENCODE_ERRORS, apart, pack_rich
+from aiozpat.codec import ENCODE_ERRORS, apart, described, pack_rich
 from aiozpat.errors import Cancelled, DeadlineExceeded, ResourceExhausted, RpcError, StatusCode
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.records import RECORD_BYTES, REFUSED, REPLY, SPACE, Buffer, encode
@@ -67,7 +67,7 @@ class Answers:
         try:
             result = Raw(pack_rich(result, buffers, copy=False) if values is None else values.pack(result))
         except ENCODE_ERRORS as error:
-            raise unencodable(f"the result of {job.route.name} can't be encoded: {error}", error) from error
+            raise unencodable(f"the result of {job.route.name} can't be encoded: {described(error)}", error) from error
         if buffers:
             self._apart(job, result, buffers)
         else:

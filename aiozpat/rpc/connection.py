@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from aiozpat.codec import Values
+from aiozpat.codec import Values, described
 from aiozpat.errors import (
     Closed,
     DeadlineExceeded,
@@ -26,7 +26,6 @@ from aiozpat.errors import (
     Unavailable,
     Unimplemented,
     rpc_error,
-    text_of,
 )
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.flow import SendFlow
@@ -322,10 +321,11 @@ class Connection(ClientLink):
                 else:
                     plain = call.decoder.plain  # else looked for as a method first
                     result = plain(record.result)
-            except Exception as error:  # also what a type's own validation raises
-                if not isinstance(error, Unimplemented):
-                    error = Internal(f"{call.method}: the result is not what was asked for: {text_of(error)}")
-                self._settle_call(call, error)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # also what a type's own validation raises
+                wrong = Internal(f"{call.method}: the result is not what was asked for: {described(error)}")
+                self._settle_call(call, error if isinstance(error, Unimplemented) else wrong)
                 continue
             try:
                 call.future.set_result(result)

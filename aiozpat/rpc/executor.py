@@ -168,7 +168,9 @@ class Executor:
             try:
                 fast = route.fast  # else looked for as a method first
                 args = fast(record.params)
-            except Exception:  # it says nothing yet: `_request` decodes again, and tells the caller
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # it says nothing yet: `_request` decodes again, and tells the caller
                 self._request(session, record, (), now, cancelled)
                 continue
             gate.running += 1

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterable, Callable, Sequence
 from contextvars import Context
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Raw, Values, extract, is_large, pack, pack_rich
-from aiozpat.errors import DeadlineExceeded, InvalidArgument, ProtocolError, ResourceExhausted, UsageError, text_of
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Raw, Values, described, extract, is_large, pack, pack_rich
+from aiozpat.errors import DeadlineExceeded, InvalidArgument, ProtocolError, ResourceExhausted, UsageError
 from aiozpat.protocol.flow import JOIN_BYTES, MAX_WINDOW, ReceiveFlow, SendFlow, credit_record
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.protocol.records import BUFFER_THRESHOLD, RECORD_BYTES, Buffer, Item, array_length
@@ -24,7 +24,7 @@ _ITEM_BYTES = RECORD_BYTES - JOIN_BYTES
 class DecodesItems(Protocol):
     """`ItemDecoder`, of whichever codec."""
 
-    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], Exception | None]:
+    def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> tuple[list[Any], BaseException | None]:
         """The items, those before the first that is not of the type if there is one; and what is wrong with that."""
 
 
@@ -153,12 +153,12 @@ class Outbound:
     def _pack_rich(self, value: Any, error: Exception) -> bytes | None:
         """Encode an item with types that MessagePack does not know; None if it was queued as buffers."""
         if self._link.values is not None:
-            raise self._wrong(f"an item of {self._what} can't be encoded: {error}", error) from error
+            raise self._wrong(f"an item of {self._what} can't be encoded: {described(error)}", error) from error
         buffers: list[Buffer] = []
         try:
             data = pack_rich(value, buffers, copy=True)
         except ENCODE_ERRORS as worse:
-            raise self._wrong(f"an item of {self._what} can't be encoded: {worse}", worse) from worse
+            raise self._wrong(f"an item of {self._what} can't be encoded: {described(worse)}", worse) from worse
         if not buffers:
             return data
         self._put_apart(data, buffers)
@@ -368,7 +368,7 @@ class Inbound(Generic[T]):
         values, error = self._decoder.decode(record.values, buffers)
         self._records.append((deque(values), cost))
         if error is not None:
-            wrong = self._wrong(f"{self._what}: an item is not what was asked for: {text_of(error)}")
+            wrong = self._wrong(f"{self._what}: an item is not what was asked for: {described(error)}")
             on_wrong = self._on_wrong
             self.finish(wrong)
             if on_wrong is not None:

@@ -9,8 +9,19 @@ from typing import Any
 
 import msgspec
 
-from aiozpat.codec import TYPE_ERRORS, Decoder, Raw, Values, is_loose, loosened, only_param, refuse_extension, restored
-from aiozpat.errors import InvalidArgument, UsageError, text_of
+from aiozpat.codec import (
+    TYPE_ERRORS,
+    Decoder,
+    Raw,
+    Values,
+    described,
+    is_loose,
+    loosened,
+    only_param,
+    refuse_extension,
+    restored,
+)
+from aiozpat.errors import InvalidArgument, UsageError
 
 _astuple = msgspec.structs.astuple
 _POSITION = re.compile(r"\$\[(\d+)\]")
@@ -73,9 +84,9 @@ class Params:
             return (
                 tuple(loosened(v) if n in self._loose else v for n, v in enumerate(values)) if self._loose else values
             )
-        except InvalidArgument:
+        except KeyboardInterrupt:
             raise
-        except Exception as error:  # what a type's own validation raises, too, is the caller's fault
+        except BaseException as error:  # what a type's own validation raises, too, is the caller's fault
             raise self._invalid(error) from error
 
     def decode_foreign(self, raw: Raw, values: Values) -> tuple[Any, ...]:
@@ -83,7 +94,9 @@ class Params:
         try:
             by_name = isinstance(values.unpack(raw, list[Any] | dict[str, Any]), dict)
             return _astuple(values.unpack(raw, self.kind if by_name else self._by_position))
-        except Exception as error:  # also what the codec itself raises
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also what the codec itself raises
             raise self._invalid(error) from error
 
     def _by_form(self, raw: Raw) -> Decoder:
@@ -91,14 +104,14 @@ class Params:
         is_map = 0x80 <= first <= 0x8F or first in (0xDE, 0xDF)
         return self._map if is_map else self._array
 
-    def _invalid(self, error: Exception) -> InvalidArgument:
+    def _invalid(self, error: BaseException) -> InvalidArgument:
         def name_of(match: re.Match[str]) -> str:
             index = int(match[1])
             return f"$.{self.names[index]}" if index < len(self.names) else match[0]
 
         if isinstance(error, RecursionError):
             return InvalidArgument(f"{self._name}: params are nested too deep")
-        text = _POSITION.sub(name_of, text_of(error)[:_TEXT], count=1)
+        text = _POSITION.sub(name_of, described(error)[:_TEXT], count=1)
         if (length := _LENGTH.fullmatch(text)) is not None:  # of the params themselves
             wanted, given = int(length[1]), int(length[2])
             missing = ", ".join(self.names[given:wanted])

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Raw
 
-from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Values, extract, is_large, pack_rich
+from aiozpat.codec import BUFFER_TYPES, ENCODE_ERRORS, Values, described, extract, is_large, pack_rich
 from aiozpat.errors import InvalidArgument
 from aiozpat.protocol.records import (
     BUFFER_THRESHOLD,
@@ -107,7 +107,7 @@ def _record(wire_id: int, buffers: Sequence[Buffer], method: str, milliseconds: 
 
 def _unencodable(method: str, error: Exception) -> InvalidArgument:
     """The error of a call whose params, metadata or name can't be encoded."""
-    return InvalidArgument(f"{method!r}: the call can't be encoded: {error}")
+    return InvalidArgument(f"{method!r}: the call can't be encoded: {described(error)}")
 
 
 def _extracted(params: Any, buffers: list[Buffer]) -> Any:
@@ -122,7 +122,7 @@ def _foreign(method: str, params: Any, values: Values) -> Raw:
     try:
         return Raw(values.pack(list(params) if isinstance(params, tuple) else params))
     except ENCODE_ERRORS as error:
-        raise InvalidArgument(f"{method}: the params can't be encoded: {error}") from error
+        raise InvalidArgument(f"{method}: the params can't be encoded: {described(error)}") from error
 
 
 def as_dict(metadata: Mapping[str, str]) -> dict[str, str]:
