@@ -919,6 +919,19 @@ async def test_a_second_close_waits_for_the_first(calc: Calc) -> None:
         await asyncio.gather(closing, again)
 
 
+async def test_a_second_close_without_grace_ends_what_the_first_waits_for(calc: Calc) -> None:
+    async with Server(calc.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        running = asyncio.create_task(client.call("calc.hold", 1))
+        await until(lambda: calc.started == [1])
+        closing = asyncio.create_task(server.close(grace=3600))
+        await until(lambda: client.state is not ClientState.READY)
+        await asyncio.wait_for(server.close(grace=0), PATIENCE)
+        await closing
+        with pytest.raises(errors.RpcError):
+            await running
+        assert calc.cancelled == [1]
+
+
 async def test_an_address_is_free_when_its_server_has_closed(calc: Calc, tmp_path: Path) -> None:
     async with Server(calc.service, bind=LOOPBACK):  # which keeps the context
         for _ in range(50):
@@ -971,11 +984,59 @@ async def test_a_plain_function_whose_caller_gave_up_before_it_had_a_thread_neve
         await until(lambda: server.statistics().running == 2)
         second.cancel()
         await asyncio.wait({second})
+        await until(lambda: server.statistics().running == 1)  # it holds no place either
         third = asyncio.create_task(client.call("threads.work", 3))
-        await until(lambda: server.statistics().running == 3)
+        await until(lambda: server.statistics().running == 2)
         release.set()
         await asyncio.gather(first, third)
         assert ran == [1, 3]
+
+
+async def test_a_function_that_is_given_up_keeps_its_thread_until_it_returns() -> None:
+    service = aiozpat.Service("threads")
+    release = threading.Event()
+    ran: list[int] = []
+    most = 0
+
+    @service.method
+    def work(number: int) -> None:
+        nonlocal most
+        ran.append(number)
+        most = max(most, len(ran))
+        release.wait(PATIENCE)
+        ran.remove(number)
+
+    async def impatient(call: Any, proceed: Callable[[], Awaitable[Any]]) -> Any:
+        async with asyncio.timeout(0.02):  # the thread is not ended by it
+            return await proceed()
+
+    limits = aiozpat.Limits(max_threads=2)
+    async with (
+        Server(service, bind=LOOPBACK, limits=limits, interceptors=[impatient]) as server,
+        Client(server.endpoint) as client,
+    ):
+        calls = [client.call("threads.work", number, timeout=PATIENCE) for number in range(10)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(outcome, errors.RpcError) for outcome in outcomes)
+        assert server.statistics().running == 0
+        assert len(ran) == most == 2
+        release.set()
+        await until(lambda: not ran)
+        assert await client.call("threads.work", 10, timeout=PATIENCE) is None
+
+
+async def test_notifications_that_fail_are_counted_and_told_of_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    service = aiozpat.Service("s")
+
+    @service.method
+    async def fail() -> None:
+        raise errors.FailedPrecondition("never")
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for _ in range(50):
+            await client.notify("s.fail")
+        await until(lambda: server.statistics().notices.get("notification failed") == 50)
+    assert len([record for record in caplog.records if "notification failed" in record.getMessage()]) == 1
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])

@@ -18,9 +18,11 @@ import pytest
 
 import aiozpat
 from aiozpat import Client, ClientState, Retry, Server, Service, errors
+from aiozpat.observability.calls import Proceed
 from aiozpat.rpc import connection as connection_module
 from aiozpat.rpc.around import connections_tried
 from aiozpat.rpc.hedge import race
+from aiozpat.rpc.interceptors import ClientCall
 from aiozpat.rpc.retry import Attempts, Budget
 from tests.support import LOOPBACK, PATIENCE, Process, free_port, until
 
@@ -500,6 +502,42 @@ async def test_where_hedged_calls_meet_servers_that_drain_those_are_no_attempts(
             assert server._executor is not None
             server._executor.refuse("as before its goaway is read")
         assert await client.call("s.same", idempotent=True, timeout=PATIENCE) == 2
+
+
+async def test_who_must_say_who_it_is_learns_what_is_idempotent_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    counting = Counting(errors.Unavailable("busy"))
+
+    async def sign(call: ClientCall, proceed: Proceed) -> Any:
+        call.metadata["from"] = "me"
+        return await proceed()
+
+    async def admit(call: aiozpat.Call, proceed: Proceed) -> Any:
+        if call.metadata.get("from") != "me":
+            raise errors.Unauthenticated("who are you?")
+        return await proceed()
+
+    async with (
+        counting.server(interceptors=[admit]) as server,
+        Client(server.endpoint, interceptors=[sign], retry=Retry(backoff=0.0)) as client,
+    ):
+        await until(lambda: "s.same" in client._idempotent)
+        assert await client.call("s.same", timeout=PATIENCE) == 2
+    assert "idempotent" not in caplog.text
+
+
+async def test_an_interceptor_that_holds_the_question_up_ends_with_the_client() -> None:
+    ended = asyncio.Event()
+
+    async def hold(call: ClientCall, proceed: Proceed) -> Any:
+        try:
+            return await asyncio.sleep(PATIENCE) if call.method.startswith("aiozpat.") else await proceed()
+        finally:
+            ended.set()
+
+    async with Counting().server() as server:
+        async with Client(server.endpoint, interceptors=[hold], retry=Retry()) as client:
+            await client.ready()
+        assert ended.is_set()
 
 
 def test_pauses_grow_and_are_random() -> None:

@@ -133,8 +133,9 @@ class Answers:
     def error(self, session: Session, key: int, error: RpcError) -> None:
         """Answer with an error."""
         if key < 0:
-            _log.warning("a notification of %s failed: %s", session.label, error)
-        self.put(session, key, error_record(key, error))
+            self._notices.note("notification failed", f"{session.label}: {error}")
+        else:
+            self.put(session, key, error_record(key, error))
 
     def refusal(self, session: Session, key: int, code: StatusCode, message: str) -> None:
         """Say that a call never ran."""

@@ -7,9 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-import anyio
-import anyio.to_thread
-
 from aiozpat.errors import RpcError, StatusCode, UsageError
 from aiozpat.observability.calls import Proceed
 from aiozpat.rpc.current import Call, Job, current_job
@@ -17,6 +14,7 @@ from aiozpat.rpc.flows import Outbound, pump
 from aiozpat.rpc.interceptors import ServerInterceptor, chain
 from aiozpat.rpc.route import positional
 from aiozpat.rpc.service import Method
+from aiozpat.rpc.threads import Threads
 
 
 class Callables:
@@ -28,7 +26,7 @@ class Callables:
     """
 
     def __init__(self, max_threads: int, interceptors: Sequence[ServerInterceptor]) -> None:
-        self._threads = anyio.CapacityLimiter(max_threads)
+        self._threads = Threads(max_threads)
         self._interceptors = interceptors
 
     def of(self, method: Method) -> Callable[..., Any]:
@@ -48,17 +46,9 @@ class Callables:
             return call
 
         async def in_thread(*args: Any) -> Any:
-            # Abandoned only when the server ends for good; a deadline leaves it, and its place, until it returns.
+            # Given up only when the server ends for good; a deadline leaves it, and its place, until it returns.
             job = _own_job()
-            run = partial(_unless_answered, job, call, args)
-            job.in_thread = True
-            try:
-                result = await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._threads)
-            except Exception:
-                job.in_thread = False
-                raise
-            job.in_thread = False  # not where this is cancelled: the thread goes on, and asks for the time that is left
-            return result
+            return await self._threads.run(job, partial(_unless_answered, job, call, args))
 
         return in_thread
 

@@ -138,7 +138,8 @@ class Client:
         self._item_decoders: Decoders[DecodesItems] = Decoders(
             ItemDecoder if values is None else partial(ForeignItemDecoder, values)
         )
-        self._idempotent = Idempotence(self._decoders)
+        self._interceptors = checked(interceptors)
+        self._idempotent = Idempotence(self._decoders, self._interceptors)
         self._pool = Pool(
             self._endpoints,
             settings,
@@ -148,7 +149,6 @@ class Client:
         )
         self._budget = None if retry is None else Budget(retry)
         self._hedge = None if retry is None else retry.hedge
-        self._interceptors = checked(interceptors)
         if self._interceptors or self._hedge is not None:
             around = Around(
                 self.call,
@@ -240,6 +240,7 @@ class Client:
         if self.state is ClientState.CLOSED:
             await self._ended.wait()
             return
+        self._idempotent.close()
         try:
             await self._pool.close(self._timeout)
         finally:

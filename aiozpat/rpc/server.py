@@ -264,6 +264,8 @@ class Server:
         if grace is not None:
             number("grace", grace, zero=True)
         if self._closed:
+            if self._hurry is not None and grace == 0:
+                self._hurry.set()
             await self._ended.wait()
             return
         self._closed = True
