@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gc
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import aiozpat
 from aiozpat import (
     Dealer,
     Message,
+    Pair,
     PeerUnreachable,
     Proxy,
     Publisher,
@@ -39,6 +41,7 @@ from aiozpat import (
     TimedOut,
     errors,
 )
+from aiozpat.endpoints import peers
 from aiozpat.endpoints import serving as serving_module
 from aiozpat.transport import Socket
 from aiozpat.transport.context import open_contexts
@@ -1325,3 +1328,102 @@ async def test_an_address_in_use_has_the_systems_number_for_that() -> None:
         with pytest.raises(OSError, match="is in use") as raised:
             await Puller(bind=puller.endpoint).__aenter__()
     assert raised.value.errno == errno.EADDRINUSE
+
+
+async def test_a_requester_outlives_a_peer_of_another_kind(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "_GIVEN_UP", 0.05)
+    endpoint = f"tcp://127.0.0.1:{port}"
+    async with Requester(connect=endpoint) as requester:
+
+        def given_up() -> int:
+            return requester.statistics().notices.get("connection given up", 0)
+
+        async with Puller(bind=endpoint):
+            await until(lambda: given_up() >= 2)
+        async with Router(bind=endpoint) as router:
+            serving = asyncio.create_task(router.serve(echo_of))
+            await until(lambda: endpoint in requester._greeted)  # what goes out before may go to who was there
+            assert (await requester.request("hello", timeout=PATIENCE)).text() == "hello"
+        await serving
+
+
+async def test_a_requester_outlives_a_message_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "_GIVEN_UP", 0.05)
+    options = SocketOptions(max_message_bytes=1000)
+
+    async def sized(request: Request) -> bytes:
+        return bytes(int(request.text()))
+
+    async with Router(bind=LOOPBACK) as router, Requester(connect=router.endpoint, options=options) as requester:
+        serving = asyncio.create_task(router.serve(sized))
+        asking = asyncio.create_task(requester.request("1001"))
+        await until(lambda: requester.statistics().notices.get("connection given up") == 1)
+        asking.cancel()
+        await asyncio.wait({asking})
+        for size in (1, 1000):
+            assert len((await requester.request(str(size), timeout=PATIENCE)).body) == size
+    await serving
+
+
+async def test_a_socket_that_a_requester_gave_up_takes_its_missed_endpoints_along(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[str] = []
+    monkeypatch.setattr(Socket, "connect_again", lambda _, endpoint: again.append(endpoint))
+    endpoint = f"tcp://127.0.0.1:{port}"
+    async with Requester(connect=endpoint) as requester:
+        async with Router(bind=endpoint) as router:
+            asking = asyncio.create_task(requester.request("hello"))
+            await router.recv(PATIENCE)
+            requester._miss(endpoint)
+            timer = requester._missed[endpoint]
+            asking.cancel()
+            await asyncio.wait({asking})
+            assert timer.cancelled()
+            assert not requester._missed
+            assert not requester._greeted
+        async with Router(bind=endpoint) as router:
+            serving = asyncio.create_task(router.serve(echo_of))
+            assert (await requester.request("next", timeout=PATIENCE)).text() == "next"
+            await until(lambda: endpoint in requester._greeted)  # the new socket is watched too
+        await serving
+    assert not again
+
+
+async def test_a_request_that_ran_out_of_time_says_what_it_waited_for() -> None:
+    async with Router(bind=LOOPBACK) as router, Requester(connect=router.endpoint) as requester:
+        first = asyncio.create_task(requester.request("hello"))
+        await router.recv(PATIENCE)
+        with pytest.raises(TimedOut, match=r"the requests before it were not done within 0.01 s; it was not sent"):
+            await requester.request("its turn", timeout=0.01)
+        first.cancel()
+        await asyncio.wait({first})
+        with pytest.raises(TimedOut, match=rf"^no reply from {re.escape(router.endpoint)} within 0.01 s$"):
+            await requester.request("no reply", timeout=0.01)
+    async with Requester(bind=LOOPBACK) as requester:
+        with pytest.raises(TimedOut, match=rf"^no connection to {re.escape(requester.endpoint)} within"):
+            await requester.request("nobody", timeout=0.01)
+
+
+async def test_who_is_nowhere_is_told_so_when_time_is_up() -> None:
+    says = "^bound and connected nowhere: "
+    async with Requester() as requester, Pusher() as pusher, Pair() as pair, Publisher() as publisher:
+        with pytest.raises(TimedOut, match=says + "no connection to a peer within 0.01 s; nothing was sent"):
+            await requester.request("x", timeout=0.01)
+        with pytest.raises(TimedOut, match=says + "no peer"):
+            await pusher.send("x", timeout=0.01)
+        with pytest.raises(TimedOut, match=says + "no room"):
+            await pusher.send_many(["x"], timeout=0.01)
+        with pytest.raises(TimedOut, match=says + "0 of 1 peers"):
+            await pair.wait_for_peers(timeout=0.01)
+        with pytest.raises(TimedOut, match=says + "0 of 1 subscribers to 'x'"):
+            await publisher.wait_for_subscribers("x", timeout=0.01)
+        pair.bind(LOOPBACK)
+        with pytest.raises(TimedOut, match=r"^no message within"):
+            await pair.recv(timeout=0.01)
+    async with Router() as router, Puller() as puller, Subscriber(topics=[""]) as subscriber:
+        for receiver in (router, puller, subscriber):
+            with pytest.raises(TimedOut, match=says + "no message within 0.01 s"):
+                await receiver.recv(timeout=0.01)
+        with pytest.raises(TimedOut, match=says + "0 of 1 publishers"):
+            await subscriber.ready(timeout=0.01)

@@ -17,7 +17,7 @@ class _Source:
     """Gives numbers in batches of up to `room`, as a socket's reader does, unless it is paused."""
 
     def __init__(self, limit: int, total: int, dice: random.Random) -> None:
-        self.inbox: Inbox[int] = Inbox(limit, self._pause, self._resume)
+        self.inbox: Inbox[int] = Inbox(limit, self._pause, self._resume, str)
         self._numbers = deque(range(total))
         self._dice = dice
         self._open = asyncio.Event()
@@ -82,7 +82,7 @@ async def test_each_message_is_taken_once(limit: int, ways: list[str]) -> None:
 
 
 async def test_what_is_there_can_be_taken_without_waiting_up_to_a_turn() -> None:
-    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None)
+    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None, str)
     inbox.extend(range(1000))
     assert _pop(inbox) is None  # nobody has seen to the loop's other tasks yet
     assert await inbox.take(None) == 0
@@ -93,7 +93,7 @@ async def test_what_is_there_can_be_taken_without_waiting_up_to_a_turn() -> None
 
 
 async def test_nothing_is_taken_out_of_turn_while_somebody_waits() -> None:
-    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None)
+    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None, str)
     inbox.extend((1, 2))
     assert await inbox.take(None) == 1
     assert _pop(inbox) == 2
@@ -106,7 +106,7 @@ async def test_nothing_is_taken_out_of_turn_while_somebody_waits() -> None:
 
 
 async def test_who_was_woken_is_not_forestalled() -> None:
-    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None)
+    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None, str)
 
     async def take_and_try_once_more() -> tuple[int, int | None]:
         return await inbox.take(None), _pop(inbox)
@@ -121,14 +121,14 @@ async def test_who_was_woken_is_not_forestalled() -> None:
 
 
 async def test_what_others_have_taken_meanwhile_is_not_there() -> None:
-    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None)
+    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None, str)
     inbox.extend((1, 2))
     assert sorted(await asyncio.gather(inbox.take(None), inbox.take(None))) == [1, 2]
     assert _pop(inbox) is None
 
 
 async def test_what_is_forgotten_is_not_taken() -> None:
-    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None)
+    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None, str)
     inbox.extend((1, 2, 3))
     assert await inbox.take(None) == 1
     inbox.close("over")
@@ -139,7 +139,7 @@ async def test_what_is_forgotten_is_not_taken() -> None:
 
 @pytest.mark.parametrize("timeout", [None, PATIENCE])
 async def test_what_somebody_was_woken_for_who_gave_up_goes_to_the_next_that_waits(timeout: float | None) -> None:
-    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None)
+    inbox: Inbox[int] = Inbox(1000, lambda: None, lambda: None, str)
     first = asyncio.create_task(inbox.take(timeout))
     await until(lambda: len(inbox._waiters) == 1)
     second = asyncio.create_task(inbox.take(timeout))

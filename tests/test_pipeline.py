@@ -16,7 +16,7 @@ import zmq
 import zmq.asyncio
 
 import aiozpat
-from aiozpat import Dealer, Pair, Puller, Pusher, Router, SocketOptions, Subscriber, TimedOut, errors
+from aiozpat import Dealer, Pair, Publisher, Puller, Pusher, Router, SocketOptions, Subscriber, TimedOut, errors
 from aiozpat.endpoints import peers
 from tests.support import LOOPBACK, PATIENCE, Process, in_thread, until
 
@@ -409,6 +409,32 @@ async def test_who_was_given_up_for_too_large_a_message_is_connected_to_again(
             await send_until(lambda: given_up() >= 2, b"x" * 2000)
             await send_until(lambda: bool(end.statistics().received), b"small")
             assert (await end.recv(PATIENCE)).frames == (b"small",)
+
+
+@pytest.mark.parametrize("kind", ["push", "pull"])
+async def test_who_is_of_another_kind_is_said_to_be(
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(peers, "_GIVEN_UP", 0.02)
+    peer: Dealer | Publisher = Dealer(bind=LOOPBACK) if kind == "push" else Publisher(bind=LOOPBACK)
+    async with peer:
+        end = Pusher(connect=peer.endpoint) if kind == "push" else Puller(connect=peer.endpoint)
+        async with end:
+            await until(lambda: end.statistics().notices.get("connection given up", 0) >= 3)
+    [line] = caplog.messages  # for all of them, in ten seconds
+    assert f"no handshake with {peer.endpoint}: its socket type does not go with {kind.upper()}" in line
+
+
+async def test_who_sent_too_much_is_said_to_have(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(peers, "_GIVEN_UP", 0.02)
+    options = SocketOptions(max_message_bytes=1000)
+    async with Pusher(bind=LOOPBACK) as pusher, Puller(connect=pusher.endpoint, options=options) as puller:
+        await pusher.send(bytes(1001))
+        await until(lambda: puller.statistics().notices.get("connection given up") == 1)
+    [line] = caplog.messages
+    assert f"{pusher.endpoint} broke ZeroMQ's rules, by a message over SocketOptions.max_message_bytes" in line
 
 
 async def test_a_peer_that_begins_anew_was_not_given_up(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

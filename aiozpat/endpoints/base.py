@@ -248,6 +248,10 @@ class Endpoint:
             raise UsageError(f"{self!r} belongs to another event loop; make one for each loop and process")
         return socket
 
+    def _nowhere(self) -> str:
+        """What an error says first where nobody can be reached, whatever the time; else nothing."""
+        return "" if self._addresses else "bound and connected nowhere: "
+
     def statistics(self) -> EndpointStatistics:
         """A snapshot of what it has done."""
         return EndpointStatistics(

@@ -28,6 +28,7 @@ class Inbox(Generic[M]):
         limit: Messages held at most; past it the socket is read no more, so that ZeroMQ's own limits hold.
         pause: Called when the limit is reached.
         resume: Called when there is room again.
+        nowhere: What to say first where no message came in time; nothing, or that none can come.
 
     Attributes:
         messages: What is here, the oldest first.
@@ -35,11 +36,14 @@ class Inbox(Generic[M]):
             has been woken, and nothing else is to be seen to. `take` does the rest.
     """
 
-    def __init__(self, limit: int, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+    def __init__(
+        self, limit: int, pause: Callable[[], None], resume: Callable[[], None], nowhere: Callable[[], str]
+    ) -> None:
         self._limit = limit
         self._half = limit // 2
         self._pause = pause
         self._resume = resume
+        self._nowhere = nowhere
         self.messages: deque[M] = deque()
         self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # who gives up leaves at no cost
         self._paused = False
@@ -135,7 +139,7 @@ class Inbox(Generic[M]):
             async with within(timeout):
                 await self._wait()
         except TimeoutError:
-            raise TimedOut(f"no message within {timeout} s") from None
+            raise TimedOut(f"{self._nowhere()}no message within {timeout} s") from None
 
     async def _wait(self) -> None:
         while not self.messages:

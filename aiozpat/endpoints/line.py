@@ -24,11 +24,15 @@ class Line:
 
     The first in line is woken when there may be room, and sends in its own step. So a sender that is cancelled or runs
     out of time has sent nothing, always: its message is queued whole when `send` returns, and not at all otherwise.
+
+    Args:
+        nowhere: What to say first where there was no room in time; nothing, or that there are no peers to have it.
     """
 
-    __slots__ = ("waiters",)
+    __slots__ = ("_nowhere", "waiters")
 
-    def __init__(self) -> None:
+    def __init__(self, nowhere: Callable[[], str]) -> None:
+        self._nowhere = nowhere
         # Each under its first future: who gives up in the middle of a long line leaves it at no cost.
         self.waiters: OrderedDict[asyncio.Future[None], asyncio.Future[None]] = OrderedDict()
 
@@ -64,7 +68,7 @@ class Line:
                 await self._wait(attempt)
         except TimeoutError:
             text = f"no peer to take it, or no room in a peer's queue, within {timeout} s; nothing was sent"
-            raise TimedOut(text) from None
+            raise TimedOut(self._nowhere() + text) from None
 
     async def _wait(self, attempt: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()

@@ -68,6 +68,7 @@ class Reconnecting(Endpoint):
 
     def _prepare(self) -> None:
         super()._prepare()
+        self._greeted: set[str] = set()  # endpoints with which the latest connection has shaken hands
         self._missed: dict[str, asyncio.TimerHandle] = {}  # endpoints whose connection ended; it is to be tried again
 
     def _connect(self, socket: Socket, endpoint: str) -> None:
@@ -76,10 +77,15 @@ class Reconnecting(Endpoint):
 
     def _on_event(self, event: MonitorEvent) -> None:
         """Something happened to a connection."""
-        if event.kind is MonitorEventKind.DISCONNECTED:
-            self._miss(event.endpoint)
-        elif event.kind is MonitorEventKind.CONNECT_RETRIED and event.endpoint in self._missed:
-            self._missed.pop(event.endpoint).cancel()
+        kind, endpoint = event.kind, event.endpoint
+        if kind is MonitorEventKind.CONNECTED:
+            self._greeted.discard(endpoint)
+        elif kind is MonitorEventKind.HANDSHAKE_SUCCEEDED:
+            self._greeted.add(endpoint)
+        elif kind is MonitorEventKind.DISCONNECTED:
+            self._miss(endpoint)
+        elif kind is MonitorEventKind.CONNECT_RETRIED and endpoint in self._missed:
+            self._missed.pop(endpoint).cancel()
 
     def _miss(self, endpoint: str) -> None:
         """A connection has ended: libzmq says at once that it tries again, unless it never will."""
@@ -91,15 +97,25 @@ class Reconnecting(Endpoint):
     def _connect_again(self, endpoint: str) -> None:
         del self._missed[endpoint]
         if self._socket is not None:
-            text = f"{endpoint} broke ZeroMQ's rules, by a message over SocketOptions.max_message_bytes most likely"
-            self._notices.note("connection given up", f"{self!r}: {text}; connecting again")
+            self._notices.note("connection given up", f"{self!r}: {self._why_given_up(endpoint)}; connecting again")
             self._socket.connect_again(endpoint)
 
-    def _on_close(self, reason: str) -> None:
-        super()._on_close(reason)
+    def _why_given_up(self, endpoint: str) -> str:
+        if endpoint in self._greeted:
+            return f"{endpoint} broke ZeroMQ's rules, by a message over SocketOptions.max_message_bytes most likely"
+        # libzmq has no event for a socket type that does not match: the connection ends without a handshake.
+        return f"no handshake with {endpoint}: its socket type does not go with {self._kind.name}, or it speaks no ZMTP"
+
+    def _forget(self) -> None:
+        """The socket is gone, with its connections: none of them is to be tried again."""
+        self._greeted.clear()
         for timer in self._missed.values():
             timer.cancel()
         self._missed.clear()
+
+    def _on_close(self, reason: str) -> None:
+        super()._on_close(reason)
+        self._forget()
 
 
 class Watching(Reconnecting):
@@ -144,7 +160,9 @@ class Watching(Reconnecting):
                 f"{self!r} is on inproc:// alone, where libzmq does not tell of peers: don't wait for them"
             )
         await self._conditions.until(
-            lambda: self.peers >= count, timeout, lambda: f"{self.peers} of {count} peers were connected"
+            lambda: self.peers >= count,
+            timeout,
+            lambda: f"{self._nowhere()}{self.peers} of {count} peers were connected",
         )
 
     def _on_event(self, event: MonitorEvent) -> None:

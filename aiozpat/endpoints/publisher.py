@@ -135,11 +135,12 @@ class Publisher(Outgoing, Watching):
         self._usable()
         whole_number("count", count, least=0)
         wanted = topic_bytes(topic)
-        await self._conditions.until(
-            lambda: self._subscriptions.count(wanted) >= count,
-            timeout,
-            lambda: f"{self._subscriptions.count(wanted)} of {count} subscribers to {topic!r} were connected",
-        )
+
+        def problem() -> str:
+            number = self._subscriptions.count(wanted)
+            return f"{self._nowhere()}{number} of {count} subscribers to {topic!r} were connected"
+
+        await self._conditions.until(lambda: self._subscriptions.count(wanted) >= count, timeout, problem)
 
     def _refused(self, frames: Sequence[bytes]) -> bool:
         if self._overflow == "raise":

@@ -28,7 +28,7 @@ class Receiver(Endpoint, Generic[M]):
     def _prepare(self) -> None:
         super()._prepare()
         limit = self._options.receive_queue_messages or INBOX_LIMIT
-        self._inbox: Inbox[M] = Inbox(min(limit, INBOX_LIMIT), self._pause, self._resume)
+        self._inbox: Inbox[M] = Inbox(min(limit, INBOX_LIMIT), self._pause, self._resume, self._nowhere)
 
     async def recv(self, timeout: float | None = None) -> M:
         """The next message; a timeout or a cancellation loses none.

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from aiozpat.endpoints.base import Endpoint
 from aiozpat.endpoints.inbox import Inbox
 from aiozpat.endpoints.line import Line, within
+from aiozpat.endpoints.peers import Reconnecting
 from aiozpat.errors import TimedOut
 from aiozpat.message import FrameLike, Message, to_frames
 from aiozpat.transport import Socket, SocketKind
@@ -17,8 +17,13 @@ from aiozpat.transport import Socket, SocketKind
 # connection, with all that is on its way. Late replies fill it, of which there are no more than requests given up.
 _LATE_REPLIES = 10_000
 
+# What a request was waiting for when its time was over.
+_TURN = "the requests before it were not done within {1} s; it was not sent"
+_PEER = "no connection to {0} within {1} s; nothing was sent"
+_REPLY = "no reply from {0} within {1} s"
 
-class Requester(Endpoint):
+
+class Requester(Reconnecting):
     """Asks one question at a time, and awaits its answer.
 
     After a timeout or a cancellation ZeroMQ's REQ socket would be stuck, or take the late reply for the next one's.
@@ -45,11 +50,12 @@ class Requester(Endpoint):
     _kind = SocketKind.REQ
 
     def _prepare(self) -> None:
+        super()._prepare()
         most = max(self._options.receive_queue_messages or 0, _LATE_REPLIES)
         self._options = replace(self._options, receive_queue_messages=most)
         self._turn = asyncio.Lock()
-        self._line = Line()
-        self._inbox: Inbox[Message] = Inbox(1, _nothing, _nothing)
+        self._line = Line(self._nowhere)
+        self._inbox: Inbox[Message] = Inbox(1, _nothing, _nothing, self._nowhere)
         self._asked = False  # whether somebody waits for a reply
         self._first = 0  # whose turn it was among the addresses
         self._sent_before = 0  # when that was
@@ -64,25 +70,31 @@ class Requester(Endpoint):
             timeout: Seconds for all of it: its turn, a connection, the reply. `None` waits for ever.
 
         Raises:
-            TimedOut: No reply in time. The request may have been handled; a late reply is given to no other one.
+            TimedOut: No reply in time. The request may have been handled, unless it says that it was not sent; a late
+                reply is given to no other one.
             TypeError: A frame is neither bytes-like nor text.
             ValueError: There is no frame, or one over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
         """
         parts = to_frames(frames)
         self._usable()
+        awaited = [_TURN]
         if timeout is None:
-            return await self._in_turn(parts)
+            return await self._in_turn(parts, awaited)
         try:
             async with within(timeout):
-                return await self._in_turn(parts)
+                return await self._in_turn(parts, awaited)
         except TimeoutError:
-            raise TimedOut(f"no reply from {', '.join(self.endpoints)} within {timeout} s") from None
+            text = awaited[0].format(", ".join(self.endpoints) or "a peer", timeout)
+            raise TimedOut(self._nowhere() + text) from None
 
-    async def _in_turn(self, parts: Sequence[bytes]) -> Message:
+    async def _in_turn(self, parts: Sequence[bytes], awaited: list[str]) -> Message:
+        """Ask when nobody else does, and keep in `awaited` what that waits for."""
         async with self._turn:
             self._usable()
+            awaited[0] = _PEER
             await self._line.send(lambda: self._try_to_ask(parts), None)
+            awaited[0] = _REPLY
             self._asked = True
             try:
                 return await self._inbox.take(None)
@@ -115,6 +127,7 @@ class Requester(Endpoint):
         if self._socket is None or self._closed or self._binds:
             return
         self._socket.detach(0)
+        self._forget()
         # A socket begins with its first address, and that which was asked last may be dead.
         turn = self._turn_among_addresses()
         self._addresses = self._addresses[turn:] + self._addresses[:turn]
@@ -147,6 +160,7 @@ class Requester(Endpoint):
         self._line.wake()
 
     def _on_close(self, reason: str) -> None:
+        super()._on_close(reason)
         self._inbox.close(reason)
         self._line.wake()
 

@@ -87,7 +87,7 @@ class Responder(Receiver[Request], Reconnecting):
         if line is None:
             if self._try(frames):
                 return
-            line = self._lines.setdefault(identity, Line())
+            line = self._lines.setdefault(identity, Line(self._nowhere))
         try:
             await line.wait(lambda: self._try(frames), timeout)
         finally:

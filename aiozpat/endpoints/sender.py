@@ -20,7 +20,7 @@ class Outgoing(Endpoint):
 
     def _prepare(self) -> None:
         super()._prepare()
-        self._line = Line()
+        self._line = Line(self._nowhere)
 
     async def send_many(self, messages: Iterable[Payload], timeout: float | None = None) -> None:
         """Send messages in their order; faster than one `send` after the other.
@@ -52,7 +52,7 @@ class Outgoing(Endpoint):
         except TimeoutError:
             if not scope.expired():
                 raise  # the user's own, from `messages`
-            raise TimedOut(f"no room within {timeout} s; {progress[0]} messages were sent") from None
+            raise TimedOut(f"{self._nowhere()}no room within {timeout} s; {progress[0]} messages were sent") from None
 
     async def _send_all(self, messages: Iterable[Payload], progress: list[int]) -> None:
         """Send them, and keep count in `progress`."""

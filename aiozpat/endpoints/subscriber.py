@@ -152,7 +152,9 @@ class Subscriber(BatchReceiver[Publication[T]], Watching, Generic[T]):
         inproc = sum(map(is_inproc, connects))  # libzmq doesn't tell of those connections
         told = len(connects) - inproc or (0 if inproc else 1)
         await self._conditions.until(
-            lambda: self.peers >= told, timeout, lambda: f"{self.peers} of {told} publishers were connected"
+            lambda: self.peers >= told,
+            timeout,
+            lambda: f"{self._nowhere()}{self.peers} of {told} publishers were connected",
         )
         wanted = max(1, len(connects))
         patience = _ECHO_SECONDS if timeout is None else min(_ECHO_SECONDS, max(0.0, timeout - loop.time() + start))

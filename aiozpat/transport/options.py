@@ -31,8 +31,8 @@ class SocketOptions:
         max_message_bytes: The largest frame sent or accepted, 600 or more: with less, no connection might come about.
             A peer that sends a larger one is disconnected; and where this end has connected to it, libzmq does not
             connect again. Endpoints do so, after a second, and count it (`connection given up`; what was queued for
-            that peer is lost): all but `Requester`, which takes a new socket after a time-out, and `Proxy`, which
-            should bind where peers may send so much. Clients of a `Server` begin a new session.
+            that peer is lost): all but `Proxy`, which should bind where peers may send so much. Clients of a `Server`
+            begin a new session.
         reconnect_seconds: Pause before the first try to connect again.
         reconnect_max_seconds: The longest pause between tries; they back off exponentially.
         connect_timeout_seconds: Time for a TCP connection to come about.
