@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import logging
 import random
 import re
 import socket
@@ -1016,7 +1017,10 @@ async def test_the_loop_goes_on_between_large_messages(
 
 
 @pytest.mark.parametrize("kind", [Router, Replier])
-async def test_what_closing_leaves_undone_is_counted(kind: type[Router | Replier]) -> None:
+async def test_what_closing_leaves_undone_is_counted_and_logged(
+    kind: type[Router | Replier], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "aiozpat.endpoints")
     begun = asyncio.Event()
 
     async def hold(request: Request) -> bytes:
@@ -1036,6 +1040,9 @@ async def test_what_closing_leaves_undone_is_counted(kind: type[Router | Replier
     notices = end.statistics().notices
     assert notices["handler cancelled"] == 1
     assert notices["left unread"] == waiting > 0
+    [record] = caplog.records
+    assert record.levelname == "INFO"
+    assert record.getMessage() == f"{end!r} is closed: left unread, {waiting} messages are dropped"
 
 
 async def test_a_bound_requester_gets_its_reply_behind_any_number_of_late_ones() -> None:

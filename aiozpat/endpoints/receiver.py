@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from threading import get_ident
 from typing import Generic, Self, TypeVar
@@ -12,6 +13,8 @@ from aiozpat.errors import Closed
 from aiozpat.message import Message
 
 M = TypeVar("M")
+
+_log = logging.getLogger("aiozpat.endpoints")
 
 _BATCH = 128  # messages taken from ZeroMQ before the loop's other work gets its turn
 _MUCH = 64 * 1024  # bytes of one message, after which it does too
@@ -83,6 +86,7 @@ class Receiver(Endpoint, Generic[M]):
         super()._on_close(reason)
         if self._inbox:
             self._notices.count("left unread", len(self._inbox))
+            _log.info("%s: left unread, %d messages are dropped", reason, len(self._inbox))  # no warning: it was wished
         self._inbox.close(reason)
 
     def _pause(self) -> None:

@@ -29,10 +29,11 @@ class SocketOptions:
         receive_queue_messages: The same for receiving. At level 1 as many again, up to 1000 in all, are held ready to
             be taken.
         max_message_bytes: The largest frame sent or accepted, 600 or more: with less, no connection might come about.
-            A peer that sends a larger one is disconnected; and where this end has connected to it, libzmq does not
-            connect again. Endpoints do so, after a second, and count it (`connection given up`; what was queued for
-            that peer is lost): all but `Proxy`, which should bind where peers may send so much. Clients of a `Server`
-            begin a new session.
+            A peer that sends a larger one is disconnected, and the message is lost. Where this end has bound, that is
+            neither counted nor logged, since libzmq tells of it as of a peer that leaves: give both ends one limit,
+            then the sender is told. Where this end has connected, libzmq does not connect again. Endpoints do so,
+            after a second, and count it (`connection given up`; what was queued for that peer is lost): all but
+            `Proxy`, which should bind where peers may send so much. Clients of a `Server` begin a new session.
         reconnect_seconds: Pause before the first try to connect again.
         reconnect_max_seconds: The longest pause between tries; they back off exponentially.
         connect_timeout_seconds: Time for a TCP connection to come about.
