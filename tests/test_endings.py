@@ -450,7 +450,7 @@ async def test_streams_count_for_the_calls_that_may_be_in_flight() -> None:
             await client.stream("s.numbers").__aenter__()
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+@pytest.mark.parametrize("timeout", [0, -1])
 async def test_a_call_without_time_says_so_even_where_there_is_no_connection(port: int, timeout: float) -> None:
     async with Client(f"tcp://127.0.0.1:{port}") as client:
         with pytest.raises(errors.DeadlineExceeded, match="the time for it was over before it began"):

@@ -424,9 +424,11 @@ async def test_what_an_interceptor_does_counts_against_the_time_of_the_call() ->
                 calling.cancel()
                 await asyncio.wait({calling})
                 assert calling.cancelled()
-                for timeout in (0, -1, math.nan):
+                for timeout in (0, -1):
                     with pytest.raises(errors.DeadlineExceeded, match="before it was sent"):
                         await client.call("s.add", 1, timeout=timeout)
+                with pytest.raises(ValueError, match="timeout is a number of seconds; got nan"):
+                    await client.call("s.add", 1, timeout=math.nan)
                 assert await client.call("s.add", 1, timeout=math.inf) == 2
 
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import math
 import signal
 import threading
 import time
@@ -153,6 +154,12 @@ def test_a_call_that_has_ended_is_gone(client: Client) -> None:
         until(lambda: not there())
     finally:
         gc.enable()
+
+
+def test_a_timeout_that_is_not_a_number_is_said_to_be_none(client: Client, calc: Calc) -> None:
+    with pytest.raises(ValueError, match="timeout is a number of seconds; got nan"):
+        client.call("calc.hold", 1, timeout=math.nan)
+    assert calc.started == []
 
 
 def test_a_deadline_ends_the_call_and_cancels_the_handler(client: Client, calc: Calc) -> None:

@@ -261,6 +261,7 @@ class Client:
             ResourceExhausted: `max_in_flight` calls wait for a connection already.
             Closed: The client is closed.
             UsageError: Outside the client's block, or on another loop.
+            TypeError, ValueError: `timeout` is no number.
         """
         try:
             await self._connection(self._deadline_after(timeout), wait=True)
@@ -323,6 +324,7 @@ class Client:
             UsageError: Outside the client's block, on another loop, params by position and by name, several async
                 iterators, or a `result_type` that can't be decoded.
             TypeError: `timeout` or `params` is of the wrong kind.
+            ValueError: `timeout` is not-a-number.
         """
         now = _monotonic()
         try:
@@ -353,7 +355,7 @@ class Client:
                 if connection is None or get_ident() != self._thread:
                     self._check_usable()
                     if not deadline > now:
-                        raise DeadlineExceeded(f"{method}: the time for it was over before it began")
+                        raise _too_late(method, deadline, "began")
                     try:
                         connection = await self._pool.connection(deadline, wait_for_ready, besides=failed)
                     except (Unavailable, ResourceExhausted) as error:
@@ -362,8 +364,8 @@ class Client:
                         continue
                     finally:
                         now = _monotonic()
-                if not deadline > now:  # not a number, too
-                    raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
+                if not deadline > now:  # or not a number
+                    raise _too_late(method, deadline, "was sent")
                 if tried is not None:
                     tried.append(connection)
                 create_future = connection.create_future  # else looked for as a method first
@@ -624,6 +626,7 @@ class Client:
             DeadlineExceeded, Unavailable, InvalidArgument, ResourceExhausted, Closed: As for `call`, as far as this
                 side can know.
             UsageError: There is an async iterator among the params.
+            TypeError, ValueError: As for `call`.
         """
         deadline = self._deadline_after(timeout)
         values = params_of(args, params)
@@ -633,7 +636,7 @@ class Client:
                 connection = await self._connection(deadline, wait_for_ready)
             left = deadline - _monotonic()
             if not left > 0:
-                raise DeadlineExceeded(f"{method}: the time for it was over before it was sent")
+                raise _too_late(method, deadline, "was sent")
             connection.notify(method, values, left, metadata)
         except RpcError as error:
             error.from_call = True
@@ -713,7 +716,7 @@ class Client:
     async def _connection(self, deadline: float, wait: bool | None) -> Connection:
         """The connection that takes calls, waited for if need be."""
         self._check_usable()
-        return await self._pool.connection(deadline, wait)
+        return await self._pool.connection(seconds("timeout", deadline), wait)
 
     def statistics(self) -> ClientStatistics:
         """A snapshot of what it has done and is doing."""
@@ -734,6 +737,16 @@ def _above_0(what: str, value: float) -> float:
     if not taken > 0:
         raise ValueError(f"{what} is a number of seconds above 0; got {value!r}")
     return taken
+
+
+def _too_late(method: str, deadline: float, what: str) -> DeadlineExceeded:
+    """The error for a call that has no time left.
+
+    Raises:
+        ValueError: The deadline is not-a-number, since its timeout was; looked at here, it costs other calls nothing.
+    """
+    seconds("timeout", deadline)
+    return DeadlineExceeded(f"{method}: the time for it was over before it {what}")
 
 
 def _no_seconds(timeout: object) -> TypeError:

@@ -231,6 +231,7 @@ class Client:
                 that can't be decoded, an event loop in this thread, or a process that was forked after the client was
                 made.
             TypeError: `timeout` or `params` is of the wrong kind.
+            ValueError: `timeout` is not-a-number.
         """
         by_name = None if params is None else named_sources_in(params)
         request = (method, sources_in(args), by_name, result_type, metadata, wait_for_ready, idempotent)
