@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
+import re
 import signal
 import sys
 import threading
@@ -644,6 +645,25 @@ async def test_a_full_server_keeps_no_place_of_a_methods_own_limit(calc: Calc) -
         calc.gate.set()
         await holding
         assert await client.call("few.one") == 1
+
+
+async def test_a_call_behind_too_many_bytes_of_others_is_told_of_the_limit(calc: Calc) -> None:
+    async with (
+        Server(calc.service, bind=LOOPBACK) as server,
+        Client(server.endpoint, window_bytes=65_536, backlog_bytes=100_000) as client,
+    ):
+        await client.ready()
+        calls = [client.call("calc.echo", bytes(50_000)) for _ in range(20)]
+        refused = [error for error in await asyncio.gather(*calls, return_exceptions=True) if error != bytes(50_000)]
+        assert refused
+        for error in refused:
+            assert isinstance(error, errors.ResourceExhausted)
+            assert re.fullmatch(
+                rf"calc\.echo: \d+ bytes of calls wait for {re.escape(server.endpoint)} to read them, over the limit "
+                r"of 100000 \(backlog_bytes\); await some of them before you make more",
+                str(error),
+            )
+        assert await client.call("calc.echo", b"after") == b"after"
 
 
 async def test_a_queued_call_that_is_cancelled_never_runs(calc: Calc) -> None:

@@ -251,7 +251,8 @@ class Connection(ClientLink):
             )
         if self.outbox.nbytes > self._backlog_bytes:
             raise ResourceExhausted(
-                f"{self.outbox.nbytes} bytes of calls wait for {self.endpoint} to read them (backlog_bytes)"
+                f"{method}: {self.outbox.nbytes} bytes of calls wait for {self.endpoint} to read them, over the limit "
+                f"of {self._backlog_bytes} (backlog_bytes); await some of them before you make more"
             )
 
     def abandon(self, call: Pending[Any]) -> None:
