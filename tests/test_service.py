@@ -1,4 +1,4 @@
-"""Registering methods: what can't be one is told at once."""
+"""Registering methods: what can't be one, or comes too late, is told at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import aiozpat
-from aiozpat import errors
+from aiozpat import Client, Server, errors
+from tests.support import LOOPBACK
 
 
 def test_a_function_stays_what_it_was() -> None:
@@ -98,3 +99,21 @@ def test_a_name_is_registered_once_and_limits_make_sense() -> None:
         service.method(name="two", max_concurrency=0)(one)
     with pytest.raises(errors.UsageError, match="number from 0"):
         service.method(name="two", max_queued=-1)(one)
+
+
+async def test_what_is_registered_too_late_is_refused() -> None:
+    service = aiozpat.Service("empty")
+
+    async def late() -> str:
+        return "late"
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.Unimplemented, match="service 'empty' has no methods: none was registered before"):
+            await client.call("empty.late")
+        with pytest.raises(errors.Unimplemented, match=r"no service 'other' here for 'other.late'"):
+            await client.call("other.late")
+        with pytest.raises(errors.UsageError, match="late: a server serves 'empty' already, without it: register it"):
+            service.method(late)
+    service.method(late)
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        assert await client.call("empty.late") == "late"

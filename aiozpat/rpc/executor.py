@@ -79,7 +79,7 @@ class Executor:
 
     def __init__(
         self,
-        services: Iterable[Service],
+        services: Sequence[Service],
         states: Mapping[str, Any],
         limits: Limits,
         *,
@@ -111,6 +111,7 @@ class Executor:
         self._admission: Admission[Job] = Admission(limits.max_concurrency, limits.max_queued)
         self.gate = self._admission.gate
         self.routes: dict[str, Route] = {}
+        self._names = [service.name for service in services]
         for service in services:
             for method in service.methods:
                 self.routes[method.name] = Route(
@@ -266,7 +267,7 @@ class Executor:
         if self.refusing is not None:
             self._answers.refusal(session, key, StatusCode.UNAVAILABLE, self.refusing)
         elif method not in self.routes:
-            self._reject(session, key, unimplemented(method, self.routes))
+            self._reject(session, key, unimplemented(method, self.routes, self._names))
         else:
             text = f"{self._max_calls_per_peer} calls of this client are in flight (max_calls_per_peer)"
             self._answers.refusal(session, key, StatusCode.RESOURCE_EXHAUSTED, text)

@@ -46,14 +46,22 @@ def unencodable(message: str, error: Exception) -> Internal:
     return Internal(message)
 
 
-def unimplemented(method: str, known: Iterable[str]) -> RpcError:
-    """The error for a method that there is not, with those that there are."""
+def unimplemented(method: str, known: Iterable[str], services: Iterable[str]) -> RpcError:
+    """The error for a method that there is not, with those that there are.
+
+    Args:
+        method: The full name that was called.
+        known: The full names of all methods.
+        services: The names of all services.
+    """
     service, _, short = method[:200].rpartition(".")
     if not service:
         return Unimplemented(f"a method's full name is that of its service, a dot and its own; got {method[:200]!r}")
     siblings = [name for name in known if name.rpartition(".")[0] == service]
     if siblings:
         return Unimplemented(f"service {service!r} has no method {short!r}; it has {', '.join(siblings[:20])}")
+    if service in services:
+        return Unimplemented(f"service {service!r} has no methods: none was registered before its server's block began")
     return Unimplemented(f"no service {service!r} here for {method[:200]!r}")
 
 

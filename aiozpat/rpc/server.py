@@ -151,6 +151,8 @@ class Server:
         except BaseException:
             await self._lifespans.close()
             raise
+        for service in self._services:
+            service.servers.add(self)
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         if self._stop_asked:
@@ -269,6 +271,8 @@ class Server:
             await self._ended.wait()
             return
         self._closed = True
+        for service in self._services:
+            service.servers.discard(self)
         try:
             executor.refuse("the server is draining")
             listener.goaway("the server is draining")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, overload
+from weakref import WeakSet
 
 from aiozpat.checks import flag, whole_number
 from aiozpat.codec import TYPE_ERRORS, ItemDecoder
@@ -90,6 +91,7 @@ class Service:
         self.version = version
         self.lifespan = lifespan
         self._methods: dict[str, Method] = {}
+        self.servers: WeakSet[Any] = WeakSet()  # that serve it now, with the methods that it had when they began
 
     @classmethod
     def reserved(cls, version: str, implementation: object) -> Self:
@@ -136,8 +138,8 @@ class Service:
 
         A coroutine function runs as one task a call; a plain function in a worker thread. An async generator streams
         what it yields; a parameter that is an `AsyncIterator[T]` takes a stream from the client. The function itself
-        is returned unchanged. A server serves what is registered when its block is entered, and nothing that comes
-        later.
+        is returned unchanged. A server serves what is registered when its block is entered; while it does, nothing more
+        can be.
 
         Args:
             handler: The function; each parameter's annotation is its schema. What is decoded without a type (`Any`, and
@@ -148,7 +150,7 @@ class Service:
             max_queued: How many more wait for their turn; past both, a call is refused with `ResourceExhausted`.
 
         Raises:
-            UsageError: The function can't be a method; the message says why.
+            UsageError: The function can't be a method, the message says why; or a server serves the service already.
         """
         options = MethodOptions(idempotent=idempotent, max_concurrency=max_concurrency, max_queued=max_queued)
 
@@ -163,6 +165,8 @@ class Service:
         if not isinstance(short, str) or not short.isidentifier():
             raise UsageError(f"a method's name is an identifier; got {short!r}: give it name=")
         full = f"{self.name}.{short}"
+        if self.servers:
+            raise UsageError(f"{full}: a server serves {self.name!r} already, without it: register it before its block")
         if short in self._methods:
             raise UsageError(f"{full} is registered already")
         if not inspect.isroutine(handler):
