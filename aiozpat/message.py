@@ -18,7 +18,7 @@ def to_frame(part: FrameLike) -> bytes:
     """One frame as bytes, copied if it could change later.
 
     Raises:
-        TypeError: It is neither bytes-like nor text.
+        TypeError: It is neither bytes, bytearray, memoryview nor str.
     """
     if isinstance(part, bytes):
         return part
@@ -31,15 +31,25 @@ def to_frame(part: FrameLike) -> bytes:
 
 def _no_frame(part: object) -> str:
     text = f"a frame is bytes, bytearray, memoryview or str; got {type(part).__name__}"
-    several = isinstance(part, (list, tuple))
-    return text + "; several frames are several arguments, as in send(*frames)" if several else text
+    if isinstance(part, (list, tuple)):
+        return text + "; several frames are several arguments, as in send(*frames)"
+    return text + _array_hint(part)
+
+
+def _array_hint(part: object) -> str:
+    """What to do with an array, or whatever else has a buffer; nothing for other things."""
+    try:
+        memoryview(part)  # type: ignore[arg-type]  # that is the question
+    except (TypeError, ValueError, BufferError):
+        return ""
+    return "; the bytes of an array are a frame as memoryview(array)"
 
 
 def to_frames(parts: Sequence[FrameLike]) -> Sequence[bytes]:
     """The frames of one message, all of them checked before any is sent.
 
     Raises:
-        TypeError: One is neither bytes-like nor text.
+        TypeError: One is neither bytes, bytearray, memoryview nor str.
         ValueError: There is none.
     """
     if not parts:
@@ -54,7 +64,7 @@ def payload_frames(payload: Payload) -> Sequence[bytes]:
     """The frames of a payload: one, or the sequence that was given.
 
     Raises:
-        TypeError: One is neither bytes-like nor text.
+        TypeError: One is neither bytes, bytearray, memoryview nor str.
         ValueError: There is none.
     """
     if isinstance(payload, (bytes, str, bytearray, memoryview)):
@@ -62,8 +72,10 @@ def payload_frames(payload: Payload) -> Sequence[bytes]:
     if isinstance(payload, (tuple, list)):  # nearly always; asking for a Sequence costs as much as sending
         return to_frames(payload)
     parts: Sequence[FrameLike] = payload
-    if not isinstance(payload, Sequence):
-        raise TypeError(f"a message is one frame (bytes, str, ...) or a sequence of them; got {type(payload).__name__}")
+    hint = _array_hint(payload)  # an array.array is a sequence too, of numbers
+    if hint or not isinstance(payload, Sequence):
+        text = f"a message is one frame (bytes, str, ...) or a sequence of them; got {type(payload).__name__}"
+        raise TypeError(text + hint)
     return to_frames(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
 import errno
@@ -20,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import zmq
 
@@ -913,6 +915,20 @@ def test_a_message_is_immutable_and_says_what_it_is() -> None:
     assert "meta" in repr(message)
     with pytest.raises(AttributeError, match="immutable"):
         message.frames = ()  # type: ignore[misc]  # mypy says so too
+
+
+@pytest.mark.parametrize("values", [array.array("B", b"ab"), numpy.frombuffer(b"ab", numpy.uint8)])
+async def test_an_array_is_sent_as_a_view_of_it(values: Any) -> None:
+    hint = r"; the bytes of an array are a frame as memoryview\(array\)$"
+    async with Pair(bind=LOOPBACK) as one, Pair(connect=one.endpoint) as two:
+        with pytest.raises(TypeError, match=r"a frame is bytes, .*; got (nd)?array" + hint):
+            await one.send(values)
+        with pytest.raises(TypeError, match=r"a message is one frame .*; got (nd)?array" + hint):
+            await one.send_many([values])
+        with pytest.raises(TypeError, match=r"a frame is bytes, bytearray, memoryview or str; got int$"):
+            await one.send(5)  # type: ignore[arg-type]  # that is the point
+        await one.send(memoryview(values))
+        assert (await two.recv(PATIENCE)).body == b"ab"
 
 
 async def test_an_endpoint_left_open_is_warned_about() -> None:

@@ -80,7 +80,7 @@ class Publisher(Outgoing, Watching):
         Raises:
             TimedOut: A subscriber's queue was full all the time (`overflow="wait"`); nothing was sent.
             QueueFull: A subscriber's queue is full (`overflow="raise"`); nothing was sent.
-            TypeError: A frame is neither bytes-like nor text.
+            TypeError: A frame is neither bytes, bytearray, memoryview nor str.
             ValueError: A frame is over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
         """

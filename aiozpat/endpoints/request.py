@@ -60,7 +60,7 @@ class Request(Message, frozen=True, gc=True):  # gc: it refers to the endpoint t
             PeerUnreachable: The peer is gone.
             TimedOut: Its queue had no room in time; nothing was sent.
             UsageError: It is answered already.
-            TypeError: A frame is neither bytes-like nor text.
+            TypeError: A frame is neither bytes, bytearray, memoryview nor str.
             ValueError: There is no frame, or one over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed.
         """

@@ -72,7 +72,7 @@ class Requester(Reconnecting):
         Raises:
             TimedOut: No reply in time. The request may have been handled, unless it says that it was not sent; a late
                 reply is given to no other one.
-            TypeError: A frame is neither bytes-like nor text.
+            TypeError: A frame is neither bytes, bytearray, memoryview nor str.
             ValueError: There is no frame, or one over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
         """

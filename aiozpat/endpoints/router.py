@@ -181,7 +181,7 @@ class Router(Responder):
         Raises:
             PeerUnreachable: No such peer is connected.
             TimedOut: There was no room in time.
-            TypeError: A frame is neither bytes-like nor text.
+            TypeError: A frame is neither bytes, bytearray, memoryview nor str.
             ValueError: There is no frame, or one over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
         """

@@ -35,7 +35,7 @@ class Outgoing(Endpoint):
         Raises:
             TimedOut: There was no room in time; it says how many were sent.
             QueueFull: A subscriber's queue is full (`Publisher(overflow="raise")`); the messages before were sent.
-            TypeError: A frame is neither bytes-like nor text; those before it were sent.
+            TypeError: A frame is neither bytes, bytearray, memoryview nor str; those before it were sent.
             ValueError: A message has no frame, or one over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
         """
@@ -114,7 +114,7 @@ class Sender(Outgoing):
 
         Raises:
             TimedOut: There was no room in time.
-            TypeError: A frame is neither bytes-like nor text.
+            TypeError: A frame is neither bytes, bytearray, memoryview nor str.
             ValueError: There is no frame, or one over `SocketOptions.max_message_bytes`.
             Closed: The endpoint is closed, or was while this waited.
         """
