@@ -44,9 +44,9 @@ from aiozpat import (
     TimedOut,
     errors,
 )
-from aiozpat.endpoints import peers
+from aiozpat.endpoints import reconnecting
 from aiozpat.endpoints import serving as serving_module
-from aiozpat.transport import Socket
+from aiozpat.transport import Socket, place_of
 from aiozpat.transport.context import open_contexts
 from tests.support import LOOPBACK, PATIENCE, in_thread, until
 
@@ -868,7 +868,7 @@ async def test_a_context_that_cant_be_made_is_an_error_of_ours(monkeypatch: pyte
     def none_left(io_threads: int) -> object:
         raise zmq.ZMQError(errno.EMFILE)
 
-    monkeypatch.setattr("zmq.asyncio.Context", none_left)
+    monkeypatch.setattr("aiozpat.transport.context._ZmqContext", none_left)
     with pytest.raises(errors.AiozpatError, match="can't make a ZeroMQ context: Too many open files"):
         await Dealer(bind=LOOPBACK).__aenter__()
     with pytest.raises(errors.AiozpatError, match="can't make a ZeroMQ context: Too many open files"):
@@ -1354,7 +1354,7 @@ async def test_an_address_in_use_has_the_systems_number_for_that() -> None:
 
 
 async def test_a_requester_outlives_a_peer_of_another_kind(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "_GIVEN_UP", 0.05)
+    monkeypatch.setattr(reconnecting, "_GIVEN_UP", 0.05)
     endpoint = f"tcp://127.0.0.1:{port}"
     async with Requester(connect=endpoint) as requester:
 
@@ -1371,7 +1371,7 @@ async def test_a_requester_outlives_a_peer_of_another_kind(port: int, monkeypatc
 
 
 async def test_a_requester_outlives_a_message_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "_GIVEN_UP", 0.05)
+    monkeypatch.setattr(reconnecting, "_GIVEN_UP", 0.05)
     options = SocketOptions(max_message_bytes=1000)
 
     async def sized(request: Request) -> bytes:
@@ -1398,8 +1398,8 @@ async def test_a_socket_that_a_requester_gave_up_takes_its_missed_endpoints_alon
         async with Router(bind=endpoint) as router:
             asking = asyncio.create_task(requester.request("hello"))
             await router.recv(PATIENCE)
-            requester._miss(endpoint)
-            timer = requester._missed[endpoint]
+            requester._miss(endpoint, place_of(endpoint))
+            timer = requester._missed[endpoint].timer
             asking.cancel()
             await asyncio.wait({asking})
             assert timer.cancelled()

@@ -17,7 +17,8 @@ import zmq.asyncio
 
 import aiozpat
 from aiozpat import Dealer, Pair, Publisher, Puller, Pusher, Router, SocketOptions, Subscriber, TimedOut, errors
-from aiozpat.endpoints import peers
+from aiozpat.endpoints import reconnecting
+from aiozpat.transport import place_of
 from tests.support import LOOPBACK, PATIENCE, Process, in_thread, until
 
 Start = Callable[..., Process]
@@ -382,7 +383,7 @@ async def test_an_inproc_pair_needs_no_waiting() -> None:
 async def test_who_was_given_up_for_too_large_a_message_is_connected_to_again(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "_GIVEN_UP", 0.05)
+    monkeypatch.setattr(reconnecting, "_GIVEN_UP", 0.05)
     options = SocketOptions(max_message_bytes=1000)
 
     def given_up() -> int:
@@ -415,7 +416,7 @@ async def test_who_was_given_up_for_too_large_a_message_is_connected_to_again(
 async def test_who_is_of_another_kind_is_said_to_be(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(peers, "_GIVEN_UP", 0.02)
+    monkeypatch.setattr(reconnecting, "_GIVEN_UP", 0.02)
     peer: Dealer | Publisher = Dealer(bind=LOOPBACK) if kind == "push" else Publisher(bind=LOOPBACK)
     async with peer:
         end = Pusher(connect=peer.endpoint) if kind == "push" else Puller(connect=peer.endpoint)
@@ -428,7 +429,7 @@ async def test_who_is_of_another_kind_is_said_to_be(
 async def test_who_sent_too_much_is_said_to_have(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(peers, "_GIVEN_UP", 0.02)
+    monkeypatch.setattr(reconnecting, "_GIVEN_UP", 0.02)
     options = SocketOptions(max_message_bytes=1000)
     async with Pusher(bind=LOOPBACK) as pusher, Puller(connect=pusher.endpoint, options=options) as puller:
         await pusher.send(bytes(1001))
@@ -437,9 +438,10 @@ async def test_who_sent_too_much_is_said_to_have(
     assert f"{pusher.endpoint} broke ZeroMQ's rules, by a message over SocketOptions.max_message_bytes" in line
 
 
-async def test_a_peer_that_begins_anew_was_not_given_up(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "_GIVEN_UP", 0.3)
-    async with Puller(connect=f"tcp://127.0.0.1:{port}") as puller:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1"])  # libzmq tells of the address, once it has one
+async def test_a_peer_that_begins_anew_was_not_given_up(host: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconnecting, "_GIVEN_UP", 0.3)
+    async with Puller(connect=f"tcp://{host}:{port}") as puller:
         for number in range(3):
             async with Pusher(bind=f"tcp://127.0.0.1:{port}") as pusher:
                 await pusher.send(str(number))
@@ -449,17 +451,55 @@ async def test_a_peer_that_begins_anew_was_not_given_up(port: int, monkeypatch: 
         assert not puller.statistics().notices
 
 
+@pytest.mark.parametrize("kind", [Puller, Dealer, Router])
+async def test_who_is_connected_to_again_costs_no_other_its_connection(
+    kind: type[Puller] | type[Dealer] | type[Router], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconnecting, "_GIVEN_UP", 0.3)
+    with zmq.Context() as context:
+        senders = [context.socket(zmq.PUSH if kind is Puller else zmq.DEALER) for _ in range(3)]
+        for sender in senders:
+            sender.linger = 0
+        endpoints = [f"tcp://127.0.0.1:{sender.bind_to_random_port('tcp://127.0.0.1')}" for sender in senders]
+        try:
+            async with kind(connect=endpoints[:2], options=SocketOptions(max_message_bytes=1000)) as end:
+                for sender in senders[:2]:  # each is given up
+                    await until(lambda sender=sender: bool(sender.poll(0, zmq.POLLOUT)))  # type: ignore[misc]  # its own
+                    sender.send(bytes(2000))
+                    await until(lambda: bool(end._missed))
+                end.connect(endpoints[2])  # libzmq may put it where it had one of those
+                await until(lambda: end.statistics().notices.get("connection given up") == 2)
+                assert getattr(end, "peers", 3) <= 3
+                for number, sender in enumerate(senders):
+                    await until(lambda sender=sender: bool(sender.poll(0, zmq.POLLOUT)))  # type: ignore[misc]  # as above
+                    sender.send(b"%d" % number)
+                    assert (await end.recv(PATIENCE)).frames == (b"%d" % number,)
+        finally:
+            for sender in senders:
+                sender.close()
+
+
+def test_endpoints_lead_to_places_however_they_are_spelt() -> None:
+    for spelt in ("tcp://127.0.0.1:5", "tcp://127.0.0.1:0005", "tcp://127.0.0.1:0;127.0.0.1:5"):
+        assert place_of(spelt) == ("127.0.0.1", 5, True)
+    assert place_of("tcp://[0:0:0:0:0:0:0:1]:5") == place_of("tcp://[::1]:05") == ("::1", 5, True)
+    assert place_of("tcp://localhost:5") == ("localhost", 5, False)
+    assert place_of("ipc:////a/./b") == place_of("ipc:///a/b")
+    assert place_of("ipc://@a/../b") == ("@a/../b", 0, True)
+
+
 async def test_an_endpoint_that_is_missed_twice_is_connected_to_once(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "_GIVEN_UP", 0.01)
+    monkeypatch.setattr(reconnecting, "_GIVEN_UP", 0.01)
     failures: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     async with Puller(connect=f"tcp://127.0.0.1:{port}") as puller:
-        puller._miss(f"tcp://127.0.0.1:{port}")
-        timer = puller._missed[f"tcp://127.0.0.1:{port}"]
-        puller._miss(f"tcp://127.0.0.1:{port}")
-        assert list(puller._missed.values()) == [timer]
+        place = place_of(f"tcp://127.0.0.1:{port}")
+        puller._miss(f"tcp://127.0.0.1:{port}", place)
+        missed = puller._missed[f"tcp://127.0.0.1:{port}"]
+        puller._miss(f"tcp://127.0.0.1:{port}", place)
+        assert list(puller._missed.values()) == [missed]
         await until(lambda: not puller._missed)
         async with Pusher(bind=f"tcp://127.0.0.1:{port}") as pusher:
             await pusher.send("here")

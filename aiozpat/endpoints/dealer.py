@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from aiozpat.checks import flag
-from aiozpat.endpoints.peers import Reconnecting
 from aiozpat.endpoints.receiver import Receiver, is_much
+from aiozpat.endpoints.reconnecting import Reconnecting
 from aiozpat.endpoints.sender import Sender
 from aiozpat.message import Message
 from aiozpat.transport import Context, SocketKind, SocketOptions

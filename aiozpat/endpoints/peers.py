@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aiozpat.checks import whole_number
-from aiozpat.endpoints.base import Endpoint
+from aiozpat.endpoints.reconnecting import Reconnecting
 from aiozpat.endpoints.waiting import Conditions
 from aiozpat.errors import UsageError
 from aiozpat.transport import MonitorEvent, MonitorEventKind, Socket
-
-_GIVEN_UP = 1.0  # seconds after which a connection that is not tried again was given up
 
 
 class Connections:
@@ -61,61 +57,6 @@ class Connections:
 def is_inproc(endpoint: str) -> bool:
     """Whether libzmq tells nothing of connections there."""
     return endpoint.startswith("inproc:")
-
-
-class Reconnecting(Endpoint):
-    """An endpoint that connects again where libzmq will not; arguments as for `Endpoint`."""
-
-    def _prepare(self) -> None:
-        super()._prepare()
-        self._greeted: set[str] = set()  # endpoints with which the latest connection has shaken hands
-        self._missed: dict[str, asyncio.TimerHandle] = {}  # endpoints whose connection ended; it is to be tried again
-
-    def _connect(self, socket: Socket, endpoint: str) -> None:
-        socket.watch(self._on_event)
-        super()._connect(socket, endpoint)
-
-    def _on_event(self, event: MonitorEvent) -> None:
-        """Something happened to a connection."""
-        kind, endpoint = event.kind, event.endpoint
-        if kind is MonitorEventKind.CONNECTED:
-            self._greeted.discard(endpoint)
-        elif kind is MonitorEventKind.HANDSHAKE_SUCCEEDED:
-            self._greeted.add(endpoint)
-        elif kind is MonitorEventKind.DISCONNECTED:
-            self._miss(endpoint)
-        elif kind is MonitorEventKind.CONNECT_RETRIED and endpoint in self._missed:
-            self._missed.pop(endpoint).cancel()
-
-    def _miss(self, endpoint: str) -> None:
-        """A connection has ended: libzmq says at once that it tries again, unless it never will."""
-        if self._loop is None or endpoint in self._missed:
-            return
-        if any(endpoint == one.endpoint and not one.is_bind for one in self._addresses):
-            self._missed[endpoint] = self._loop.call_later(_GIVEN_UP, self._connect_again, endpoint)
-
-    def _connect_again(self, endpoint: str) -> None:
-        del self._missed[endpoint]
-        if self._socket is not None:
-            self._notices.note("connection given up", f"{self!r}: {self._why_given_up(endpoint)}; connecting again")
-            self._socket.connect_again(endpoint)
-
-    def _why_given_up(self, endpoint: str) -> str:
-        if endpoint in self._greeted:
-            return f"{endpoint} broke ZeroMQ's rules, by a message over SocketOptions.max_message_bytes most likely"
-        # libzmq has no event for a socket type that does not match: the connection ends without a handshake.
-        return f"no handshake with {endpoint}: its socket type does not go with {self._kind.name}, or it speaks no ZMTP"
-
-    def _forget(self) -> None:
-        """The socket is gone, with its connections: none of them is to be tried again."""
-        self._greeted.clear()
-        for timer in self._missed.values():
-            timer.cancel()
-        self._missed.clear()
-
-    def _on_close(self, reason: str) -> None:
-        super()._on_close(reason)
-        self._forget()
 
 
 class Watching(Reconnecting):
@@ -172,14 +113,12 @@ class Watching(Reconnecting):
         elif kind is MonitorEventKind.HANDSHAKE_SUCCEEDED:
             self._connections.greeted()
             self._conditions.changed()
-        elif kind is MonitorEventKind.DISCONNECTED:
-            self._connections.ended(event.value)
-            self._on_gone(event.value)
-            self._conditions.changed()
         super()._on_event(event)
 
     def _on_gone(self, fd: int) -> None:
-        """A connection has ended."""
+        super()._on_gone(fd)
+        self._connections.ended(fd)
+        self._conditions.changed()
 
     def _on_close(self, reason: str) -> None:
         super()._on_close(reason)

@@ -199,6 +199,7 @@ class Publisher(Outgoing, Watching):
             self._notices.count("ready not answered")  # it will be asked again
 
     def _on_gone(self, fd: int) -> None:
+        super()._on_gone(fd)
         self._subscriptions.drop(fd)
 
     def _on_close(self, reason: str) -> None:

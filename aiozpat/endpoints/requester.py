@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from aiozpat.endpoints.inbox import Inbox
 from aiozpat.endpoints.line import Line, within
-from aiozpat.endpoints.peers import Reconnecting
+from aiozpat.endpoints.reconnecting import Reconnecting
 from aiozpat.errors import TimedOut
 from aiozpat.message import FrameLike, Message, to_frames
 from aiozpat.transport import Socket, SocketKind

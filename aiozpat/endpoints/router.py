@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from aiozpat.endpoints.line import Line
-from aiozpat.endpoints.peers import Reconnecting
 from aiozpat.endpoints.receiver import Receiver, is_much
+from aiozpat.endpoints.reconnecting import Reconnecting
 from aiozpat.endpoints.request import Request
 from aiozpat.endpoints.sender import YIELD
 from aiozpat.endpoints.serving import Handler, OnError, Serving

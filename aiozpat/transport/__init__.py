@@ -10,6 +10,7 @@ from aiozpat.transport.kinds import Buffer, Frame, SocketKind, source_fd
 from aiozpat.transport.lookup import is_named, look_up
 from aiozpat.transport.monitor import MonitorEvent, MonitorEventKind
 from aiozpat.transport.options import SocketOptions, options_given
+from aiozpat.transport.places import Place, place_at, place_of
 from aiozpat.transport.process import watch_forks
 from aiozpat.transport.socket import DRAIN, Socket
 
@@ -21,6 +22,7 @@ __all__ = [
     "Frame",
     "MonitorEvent",
     "MonitorEventKind",
+    "Place",
     "ProxyKinds",
     "Socket",
     "SocketKind",
@@ -32,6 +34,8 @@ __all__ = [
     "is_named",
     "look_up",
     "options_given",
+    "place_at",
+    "place_of",
     "source_fd",
     "watch_forks",
 ]

@@ -34,7 +34,8 @@ class MonitorEvent(NamedTuple):
     Attributes:
         kind: What happened.
         value: The connection's file descriptor, or an errno, or milliseconds until the next try, by kind.
-        endpoint: Of this side where it has accepted the connection, else the peer's, as it was given.
+        endpoint: Of this side where it has accepted the connection, else the peer's: as it was given, or the address
+            that its name stands for, once it has connected.
     """
 
     kind: MonitorEventKind

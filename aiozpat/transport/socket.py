@@ -193,6 +193,11 @@ class Socket:
                 raise AiozpatError(f"can't watch a socket's connections: {error.strerror}") from None
 
     @property
+    def bound(self) -> tuple[str, ...]:
+        """Where it is bound, wildcards resolved."""
+        return tuple(self._bound)
+
+    @property
     def endpoints(self) -> tuple[str, ...]:
         """Where it is bound (wildcards resolved) and connected, in the order of the calls."""
         return tuple(self._endpoints)
@@ -219,11 +224,19 @@ class Socket:
         self.look()  # over inproc, what the peer sends before the first look at EVENTS would not wake the FD
         self._endpoints.append(attach.connect(self._socket, endpoint, ipv6=self._options.ipv6))
 
-    def connect_again(self, endpoint: str) -> None:
-        """Connect once more to where libzmq will not by itself: it gives up a peer that broke its rules."""
-        self.look()
+    def disconnect(self, endpoint: str) -> None:
+        """Let go of what libzmq does not connect to any more: it gives up a peer that broke its rules.
+
+        To be done before any other `connect`. libzmq may have freed the session, and still knows its address in memory:
+        it would end another one that has come to be there.
+        """
         with contextlib.suppress(zmq.ZMQError):  # it may have forgotten the endpoint as well
             self._socket.disconnect(endpoint)
+        self.look()
+
+    def connect_again(self, endpoint: str) -> None:
+        """Connect once more, after a `disconnect`."""
+        self.look()
         attach.connect(self._socket, endpoint, ipv6=self._options.ipv6)
 
     def correlate(self) -> None:
