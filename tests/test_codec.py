@@ -9,10 +9,11 @@ import os
 import subprocess
 import sys
 import tracemalloc
+import typing
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NewType
 
 import msgspec
 import pytest
@@ -191,9 +192,30 @@ def test_a_buffer_among_values_of_no_type_comes_back_as_bytes(wanted: Any) -> No
     assert type(part) is bytes
 
 
+_ALIASES: list[Any] = [alias("Alias", Any)] if (alias := getattr(typing, "TypeAliasType", None)) is not None else []
+
+
+@pytest.mark.parametrize("loose", [Annotated[Any, "said of it"], NewType("New", object), *_ALIASES])
+def test_any_by_another_name_is_no_type_either(loose: Any) -> None:
+    reference_alone = msgspec.msgpack.Ext(1, b"\x00")
+    for wanted, value in (
+        (loose, reference_alone),
+        (list[loose], [reference_alone]),
+        (dict[str, loose] | None, {"a": reference_alone}),
+        (tuple[int, loose], [1, reference_alone]),
+        (list[tuple[loose, memoryview]], [[reference_alone, b"view"]]),
+    ):
+        part = Decoder(wanted).decode(msgspec.msgpack.encode(value), [memoryview(b"one")])
+        if wanted == list[tuple[loose, memoryview]]:
+            assert type(part[0][1]) is memoryview
+        while isinstance(part, (list, dict, tuple)):
+            part = part["a"] if isinstance(part, dict) else part[0] if part[0] != 1 else part[1]
+        assert type(part) is bytes
+
+
 def test_where_a_view_was_asked_for_beside_other_values_it_is_one() -> None:
     raw = msgspec.msgpack.encode([1, msgspec.msgpack.Ext(1, b"\x00")])
-    for wanted in (list[int | memoryview], tuple[Any, memoryview]):
+    for wanted in (list[int | memoryview], tuple[Any, memoryview], tuple[int, memoryview] | None):
         value = Decoder(wanted).decode(raw, [memoryview(b"one")])
         assert type(value[1]) is memoryview
 

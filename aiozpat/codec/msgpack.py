@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from aiozpat.codec import hooks
+from aiozpat.codec.annotations import bare
 from aiozpat.errors import InvalidArgument, text_of
 from aiozpat.protocol.records import BUFFER_EXT, BUFFER_THRESHOLD, Buffer
 
@@ -138,13 +139,13 @@ class Decoder:
         wanted: The type to decode into.
     """
 
-    __slots__ = ("_direct", "_loose", "_takes_buffers", "_wanted", "plain")
+    __slots__ = ("_direct", "_loosen", "_takes_buffers", "_wanted", "plain")
 
     def __init__(self, wanted: Any) -> None:
         hooks.check(wanted)
         self._wanted = wanted
         self._direct = _DIRECT.get(wanted) if isinstance(wanted, type) else None
-        self._loose = is_loose(wanted)
+        self._loosen = loosening(wanted)
         self._takes_buffers = hooks.takes_buffers(wanted)
         self.plain: Callable[[Raw], Any] = msgspec.msgpack.Decoder(
             wanted, ext_hook=refuse_extension, dec_hook=hooks.restored
@@ -153,7 +154,8 @@ class Decoder:
     def decode(self, raw: Raw, buffers: Sequence[memoryview]) -> Any:
         """Decode a record's value that may refer to the record's buffers.
 
-        Where `Any` is asked for, in a list, tuple or dict too, a buffer becomes bytes, as if it had come in-band.
+        Where `Any` is asked for, in a list, tuple or dict too, a buffer becomes bytes, as if it had come in-band. In
+        the fields of a class it stays a view.
 
         Raises:
             InvalidArgument: It refers to a buffer that there is not, or is too large beside its buffers.
@@ -171,7 +173,7 @@ class Decoder:
         if len(memoryview(raw)) > MIXED_LIMIT:
             raise InvalidArgument(f"more than {MIXED_LIMIT} bytes beside buffers")
         value = msgspec.convert(_with_buffers(raw, left), self._wanted, builtin_types=_NATIVE, dec_hook=hooks.restored)
-        return loosened(value) if self._loose else value
+        return value if self._loosen is None else self._loosen(value)
 
     def _without(self, raw: Raw) -> Any:
         """Decode what can hold no buffer into its type at once: without types, 100 KB can be made to take a second."""
@@ -217,30 +219,68 @@ class ItemDecoder:
         return values, None
 
 
-def is_loose(wanted: Any) -> bool:
-    """Whether no type is asked for, of a value or of what it holds."""
-    if wanted in (Any, object, list, dict, tuple) or isinstance(wanted, TypeVar):
-        return True
-    origin, inner = get_origin(wanted), get_args(wanted)
+def loosening(wanted: Any) -> Callable[[Any], Any] | None:
+    """What makes bytes of the buffers in a value where no type was asked for, as those are that come in-band.
+
+    None where a type was asked for everywhere. It looks into lists, dicts and tuples, not into the fields of classes:
+    what is `Any` there may be a view.
+    """
+    wanted = bare(wanted)
+    origin, inner = get_origin(wanted) or wanted, get_args(wanted)
+    if origin in (Any, object) or isinstance(origin, TypeVar):
+        return _loosened
     if origin in (Union, UnionType):
-        return memoryview not in inner and any(map(is_loose, inner))
-    if origin is tuple:  # whose items have each their own type, unless it is of any length
-        return inner[1:] == (...,) and is_loose(inner[0])
-    return origin in _CONTAINERS and bool(inner) and is_loose(inner[-1])
+        return None if memoryview in map(bare, inner) else _in_turn(inner)
+    if origin is tuple and inner and inner[1:] != (...,):
+        return _one_by_one(inner)
+    if origin is tuple or origin in _CONTAINERS:
+        part = loosening(inner[0 if origin is tuple else -1]) if inner else _loosened
+        return None if part is None else _each(part)
+    return None
 
 
-def loosened(value: Any) -> Any:
-    """A value for which no type was asked: its buffers become bytes, as those are that come in-band."""
-    kind = type(value)
-    if kind is memoryview:
-        return bytes(value)
-    if kind is list:
-        return [loosened(part) for part in value]
-    if kind is tuple:
-        return tuple(map(loosened, value))
-    if kind is dict:
-        return {key: loosened(part) for key, part in value.items()}
-    return value
+def _loosened(value: Any) -> Any:
+    """A value for which no type was asked, with bytes for its buffers."""
+    return bytes(value) if type(value) is memoryview else _each_loosened(value)
+
+
+def _in_turn(kinds: Sequence[Any]) -> Callable[[Any], Any] | None:
+    """As `loosening`, of a union: each of its members leaves alone what is not of its own form."""
+    parts = [part for kind in kinds if (part := loosening(kind)) is not None]
+
+    def loosen(value: Any) -> Any:
+        for part in parts:
+            value = part(value)
+        return value
+
+    return loosen if parts else None
+
+
+def _one_by_one(kinds: Sequence[Any]) -> Callable[[Any], Any] | None:
+    """As `loosening`, of a tuple whose items have each their own type."""
+    parts = [loosening(kind) for kind in kinds]
+
+    def loosen(value: Any) -> Any:
+        if type(value) is not tuple or len(value) != len(parts):
+            return value
+        return tuple(item if part is None else part(item) for item, part in zip(value, parts, strict=True))
+
+    return loosen if any(parts) else None
+
+
+def _each(part: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """As `loosening`, of a list, tuple or dict of any length."""
+
+    def loosen(value: Any) -> Any:
+        kind = type(value)
+        if kind is list or kind is tuple:
+            return kind(map(part, value))
+        return {key: part(one) for key, one in value.items()} if kind is dict else value
+
+    return loosen
+
+
+_each_loosened = _each(_loosened)
 
 
 def _with_buffers(raw: Raw, left: list[memoryview | None]) -> Any:

@@ -15,8 +15,7 @@ from aiozpat.codec import (
     Raw,
     Values,
     described,
-    is_loose,
-    loosened,
+    loosening,
     only_param,
     refuse_extension,
     restored,
@@ -40,7 +39,7 @@ class Params:
         UsageError: A parameter has a type that can't be decoded.
     """
 
-    __slots__ = ("_array", "_by_position", "_loose", "_map", "_name", "_only", "fast", "kind", "names")
+    __slots__ = ("_array", "_by_position", "_loosen", "_map", "_name", "_only", "fast", "kind", "names")
 
     def __init__(self, name: str, parameters: Sequence[inspect.Parameter]) -> None:
         self._name = name
@@ -52,22 +51,18 @@ class Params:
             self._map = Decoder(self.kind)
         except TYPE_ERRORS as error:
             raise UsageError(f"{name}: a parameter has a type that can't be decoded: {error}") from error
-        self._loose = {index for index, parameter in enumerate(parameters) if is_loose(parameter.annotation)}
+        kinds = tuple(parameter.annotation for parameter in parameters)
+        together: Any = tuple[kinds]  # type: ignore[valid-type]  # a type made at run time
+        self._loosen = loosening(together)
         self._only = only_param(parameters[0].annotation) if len(parameters) == 1 else None
-        self.fast = self._fast(parameters)
+        self.fast = self._fast(parameters, together)
 
-    def _fast(self, parameters: Sequence[inspect.Parameter]) -> Callable[[Raw], tuple[Any, ...]]:
+    def _fast(self, parameters: Sequence[inspect.Parameter], together: Any) -> Callable[[Raw], tuple[Any, ...]]:
         """What decodes params by position without buffers, as nearly all are; any error sends them through `decode`."""
         if any(parameter.default is not inspect.Parameter.empty for parameter in parameters):
             plain = self._array.plain
             return lambda raw: _astuple(plain(raw))
-        kinds = tuple(parameter.annotation for parameter in parameters)
-        decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
-            tuple[kinds],  # type: ignore[valid-type]  # a type made at run time
-            ext_hook=refuse_extension,
-            dec_hook=restored,
-        )
-        return decoder.decode
+        return msgspec.msgpack.Decoder(together, ext_hook=refuse_extension, dec_hook=restored).decode
 
     def decode(self, raw: Raw, buffers: Sequence[memoryview] = ()) -> tuple[Any, ...]:
         """The values in the order of the signature, defaults filled in.
@@ -81,9 +76,7 @@ class Params:
             if self._only is not None and (value := self._only(raw, buffers)) is not None:
                 return (value,)
             values = _astuple(self._by_form(raw).decode(raw, buffers))
-            return (
-                tuple(loosened(v) if n in self._loose else v for n, v in enumerate(values)) if self._loose else values
-            )
+            return values if self._loosen is None else self._loosen(values)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # what a type's own validation raises, too, is the caller's fault
