@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import enum
+import math
 from array import array
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Any, Generic, Protocol, TypeVar
+from uuid import UUID
 
 import msgspec
 import pytest
 
 from aiozpat import JSON, Client, Server, Service, errors
-from aiozpat.codec import Decoder, hooks
+from aiozpat.codec import Decoder, models, pack_rich
 from aiozpat.observability.notices import printable
 from tests.support import LOOPBACK, PATIENCE
 
@@ -79,7 +84,7 @@ def values() -> Service:
 
 @pytest.mark.parametrize("reads_names", [True, False], ids=["pydantic 2.11", "earlier"])
 async def test_a_pydantic_model_comes_back_as_it_was(reads_names: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooks, "_reads_names", lambda: reads_names)
+    monkeypatch.setattr(models, "reads_names", lambda: reads_names)
     async with Server(values(), bind=LOOPBACK) as server, Client(server.endpoint) as client:
         sent = Model(userId=3)
         assert await client.call("s.model", sent, result_type=Model) == sent
@@ -287,8 +292,167 @@ async def test_bytes_and_addresses_of_a_pydantic_model_come_back_or_are_refused(
         if codec is None:
             assert await client.call("s.same", binary, result_type=Named) == binary
         else:
-            with pytest.raises(errors.InvalidArgument, match="can't be encoded"):
+            with pytest.raises(errors.InvalidArgument, match=r"pydantic reads .* val_json_bytes='base64'"):
                 await client.call("s.same", binary)
+
+
+class Shifted(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # as above
+    """A model whose fields would take each other's values."""
+
+    name: str = pydantic.Field(alias="title")
+    title: str = pydantic.Field(validation_alias=pydantic.AliasChoices("heading", "head"))
+
+
+class Opaque(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # as above
+    """A model of what pydantic takes as it is only."""
+
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    values: list[numpy.ndarray] | None = None  # type: ignore[name-defined]  # as above
+
+
+class Read(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # as above
+    """A model that says how it reads an array, has another with itself only, and reads by a name of its own."""
+
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    values: Annotated[
+        numpy.ndarray,  # type: ignore[name-defined]  # as above
+        pydantic.BeforeValidator(numpy.array),
+        pydantic.PlainSerializer(lambda array: array.tolist()),
+    ]
+    cached: numpy.ndarray | None = pydantic.Field(None, exclude=True)  # type: ignore[name-defined]  # as above
+    type: int = pydantic.Field(1, alias="type")
+
+
+class Holder(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # as above
+    """A model of models."""
+
+    shifted: dict[str, Shifted]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (Shifted, "'title' is an alias of 'name'"),
+        (Holder, "'title' is an alias"),
+        (Opaque, "takes nothing else for it"),
+    ],
+)
+def test_models_whose_fields_cant_travel_are_refused_when_they_are_registered(kind: Any, text: str) -> None:
+    async def take(x: Any) -> None: ...
+
+    take.__annotations__["x"] = list[kind]
+    with pytest.raises(errors.UsageError, match=text):
+        Service("s").method(take)
+
+
+def test_a_model_that_reads_what_it_sends_may_hold_anything() -> None:
+    sent = Read(values=numpy.array([1, 2]))
+    back = Decoder(Read).plain(pack_rich(sent, [], copy=True))
+    assert (back.values.tolist(), back.cached, back.type) == ([1, 2], None, 1)
+
+
+class InBase64(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # as above
+    """A model that reads bytes in a way of its own."""
+
+    model_config = pydantic.ConfigDict(val_json_bytes="base64")
+    data: bytes
+    more: list[bytes] = pydantic.Field(default_factory=list)
+
+
+class InHex(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # as above
+    """The same."""
+
+    model_config = pydantic.ConfigDict(val_json_bytes="hex")
+    data: bytes
+
+
+class InBoth(InHex):
+    """A model of two ways."""
+
+    inner: InBase64
+
+
+@pytest.mark.parametrize("codec", [None, JSON()], ids=["msgpack", "json"])
+async def test_bytes_of_models_travel_as_those_read_them(codec: JSON | None) -> None:
+    service = Service("s")
+
+    @service.method
+    async def first(x: InBase64) -> InBase64:
+        return x
+
+    @service.method
+    async def second(x: InHex) -> InHex:
+        return x
+
+    @service.method
+    async def both(x: InBoth) -> bytes:
+        return bytes(x.inner.data)
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, codec=codec) as client:
+        for name, kind in (("s.first", InBase64), ("s.second", InHex)):
+            for data in (b"secret12", b"\xff\xfe\0", b""):
+                sent = kind.model_construct(data=data)
+                assert await client.call(name, sent, result_type=kind) == sent
+        two = InBoth.model_construct(data=b"ab", inner=InBase64.model_construct(data=b"cd", more=[]))
+        if codec is None:
+            assert await client.call("s.both", two, result_type=bytes) == b"cd"
+        else:
+            with pytest.raises(errors.InvalidArgument, match="in more than one way"):
+                await client.call("s.both", two)
+
+
+class Colour(enum.Enum):
+    """A value that is text on the wire."""
+
+    RED = "red"
+
+
+class Strict(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # as above
+    """A strict model of what is text on the wire."""
+
+    model_config = pydantic.ConfigDict(strict=True)
+    day: date = date(2026, 1, 2)
+    when: datetime = datetime(2026, 1, 2, tzinfo=UTC)
+    key: UUID = UUID(int=1)
+    price: Decimal = Decimal("1.10")
+    lasts: timedelta = timedelta(1)
+    colour: Colour = Colour.RED
+    pair: tuple[int, str] = (1, "a")
+    numbers: set[int] = pydantic.Field(default_factory=lambda: {1})
+    numbered: dict[int, float] = pydantic.Field(default_factory=dict)
+    count: int = 1
+
+
+class Stricter(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # as above
+    """A model with a strict field, and another strict model with bytes, which alone would travel."""
+
+    day: date = pydantic.Field(date(2026, 1, 2), strict=True)
+    data: bytes | None = None
+
+
+@pytest.mark.parametrize("codec", [None, JSON()], ids=["msgpack", "json"])
+async def test_strict_models_take_what_is_text_on_the_wire_and_stay_strict(codec: JSON | None) -> None:
+    service = Service("s")
+
+    @service.method
+    async def same(x: Strict) -> Strict:
+        return x
+
+    @service.method
+    async def field(x: Stricter) -> Stricter:
+        return x
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, codec=codec) as client:
+        sent = Strict(numbered={1: 1.5 if codec else math.inf})
+        assert await client.call("s.same", sent, result_type=Strict) == sent
+        assert await client.call("s.field", Stricter(), result_type=Stricter) == Stricter()
+        with pytest.raises(errors.InvalidArgument, match="count"):
+            await client.call("s.same", {"count": "1"})
+        with pytest.raises(errors.InvalidArgument, match="validation errors for Strict"):
+            await client.call("s.same", {"numbers": ["x"] * 50})
+        if codec is None:
+            with pytest.raises(errors.InvalidArgument, match="Stricter is strict, so that it takes dates"):
+                await client.call("s.field", Stricter(data=b"x"))
 
 
 @attrs.define

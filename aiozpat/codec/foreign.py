@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from aiozpat.codec import hooks
+from aiozpat.codec.models import in_text, is_model
 from aiozpat.codec.msgpack import Raw, pack
 from aiozpat.errors import InvalidArgument
 from aiozpat.protocol.records import CODEC, Buffer
@@ -103,8 +104,8 @@ class Values:
             return bytes(data) if bytes in self._codec.natives else base64.b64encode(data).decode()
 
         simple = hooks.simplified(value, place)
-        # A model is read by pydantic, which takes text for bytes in UTF-8, and knows nothing of Base64.
-        return _in_text(simple) if hooks.is_model(type(value)) and bytes not in self._codec.natives else simple
+        # A model is read by pydantic, which has ways of its own to take text for bytes.
+        return in_text(type(value), simple) if is_model(type(value)) and bytes not in self._codec.natives else simple
 
     def unpack(self, raw: Raw, wanted: Any) -> Any:
         """The value of a MessagePack byte string.
@@ -124,15 +125,6 @@ class Values:
         if hooks.is_array(kind) and isinstance(value, list) and len(value) == 3 and isinstance(value[2], str):
             value = [*value[:2], base64.b64decode(value[2])]  # an array's bytes
         return hooks.restored(kind, value)
-
-
-def _in_text(value: Any) -> Any:
-    """A model's dump with text for bytes; raises ValueError for those that are not UTF-8."""
-    if isinstance(value, (bytes, bytearray)):
-        return value.decode()
-    if isinstance(value, dict):
-        return {_in_text(key): _in_text(part) for key, part in value.items()}
-    return type(value)(map(_in_text, value)) if type(value) in (list, tuple, set, frozenset) else value
 
 
 def _check_finite(value: Any) -> None:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
-from functools import cache
 from typing import Any, get_args, get_origin
 
 import msgspec
 
+from aiozpat.codec import models
+from aiozpat.codec.models import dumped, is_model, validated
 from aiozpat.protocol.records import Buffer
 
 _KINDS = "biufcmMSU"  # of numpy: whatever has a fixed size and holds no objects
 _DTYPE_LIMIT = 32  # characters
-_MOST_ERRORS = 20  # of one value, that are worth telling
 _HOLDERS = (  # of buffers
     msgspec.inspect.AnyType,
     msgspec.inspect.BytesType,
@@ -43,7 +43,7 @@ def simplified(value: Any, place: Callable[[Buffer], Any]) -> Any:
     if hasattr(value, "unicode_string"):  # a URL of pydantic's
         return value.unicode_string()
     if is_model(type(value)):
-        return value.model_dump(round_trip=True, by_alias=not _reads_names())  # as the same class reads it
+        return dumped(value)
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         if isinstance(value, numpy.ndarray):
@@ -88,28 +88,10 @@ def restored(kind: Any, value: Any) -> Any:
     if kind is object:
         return value
     if is_model(kind):
-        return _validated(kind, value)
+        return validated(kind, value)
     if is_array(kind):
         return _restored_array(kind, value)
     raise NotImplementedError(f"{kind!r} can't be decoded")
-
-
-@cache
-def _reads_names() -> bool:
-    """Whether pydantic's models can be read by their fields' names, whatever aliases they have: from 2.11 on."""
-    major, minor, *_ = sys.modules["pydantic"].VERSION.split(".")
-    return (int(major), int(minor)) >= (2, 11)
-
-
-def _validated(kind: Any, value: Any) -> Any:
-    """A pydantic model."""
-    try:
-        return kind.model_validate(value, by_alias=True, by_name=True) if _reads_names() else kind.model_validate(value)
-    except ValueError as error:
-        count = getattr(error, "error_count", lambda: 0)()
-        if count <= _MOST_ERRORS:
-            raise
-    raise ValueError(f"{count} validation errors for {kind.__name__}")  # the text of a million takes gigabytes
 
 
 def _restored_array(kind: Any, value: Any) -> Any:
@@ -140,12 +122,7 @@ def _dtype_of(kind: Any, numpy: Any) -> Any:
 
 def schema(kind: Any) -> dict[str, Any]:
     """The JSON Schema of a type that msgspec does not know; `{}`, which allows anything, where nobody does."""
-    return kind.model_json_schema() if is_model(kind) else {}
-
-
-def is_model(kind: Any) -> bool:
-    """Whether it is a model of pydantic's."""
-    return isinstance(kind, type) and hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_validate")
+    return models.schema(kind) if is_model(kind) else {}
 
 
 def is_array(kind: Any) -> bool:
@@ -162,7 +139,9 @@ def check(wanted: Any) -> None:
     for info in _within(msgspec.inspect.type_info(wanted), set()):
         if isinstance(info, msgspec.inspect.CustomType):
             kind = info.cls
-            if kind is not object and not is_model(kind) and not is_array(kind):
+            if is_model(kind):
+                models.check(kind)
+            elif kind is not object and not is_array(kind):
                 raise TypeError(f"{kind!r} is no type that can travel: use builtins, dataclasses, msgspec Structs, ...")
         elif isinstance(info, msgspec.inspect.DataclassType) and hasattr(info.cls, "__pydantic_validator__"):
             raise TypeError(f"{info.cls!r} is pydantic's dataclass, which would not check it here: use a BaseModel")
