@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import enum
+import math
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import pydantic
 import pytest
 
 import aiozpat
@@ -65,6 +68,83 @@ async def test_a_server_describes_its_services() -> None:
         assert statistics["sessions"] == 1
         assert set(statistics["methods"]) == {"shapes.move", "shapes.trace"}
         assert await client.call("aiozpat.health") == {"status": "serving"}
+
+
+class Access(enum.Flag):
+    """What goes together, in any way."""
+
+    WRITE = 2
+    READ = 1
+    BOTH = 3
+
+
+class Inner(pydantic.BaseModel):
+    """A model with a name that does not travel."""
+
+    user_id: int = pydantic.Field(alias="userId")
+
+
+class Outer(pydantic.BaseModel):
+    """A model that refers to others, and to itself."""
+
+    inner: Inner
+    outer: Outer | None = None
+
+
+def _lookup(schema: Any, part: Any) -> Any:
+    """What a part of a schema refers to."""
+    while "$ref" in part:
+        found = schema
+        for name in part["$ref"].removeprefix("#/").split("/"):
+            found = found[name]
+        part = found
+    return part
+
+
+async def test_schemas_refer_to_what_is_there_and_name_what_is_on_the_wire() -> None:
+    service = Service("s")
+
+    @service.method
+    async def model(outers: list[Outer], access: Access) -> Outer:
+        return outers[0]
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        (described,) = (await client.call("aiozpat.info"))["services"]
+    result = described["methods"][0]["result"]
+    outer = _lookup(result, result)["properties"]
+    assert set(_lookup(result, outer["inner"])["properties"]) == {"user_id"}
+    assert _lookup(result, outer["outer"]["anyOf"][0])["properties"] == outer
+    params = described["methods"][0]["params"]
+    taken = _lookup(params, params)["properties"]
+    assert _lookup(params, taken["outers"]["items"])["properties"] == outer
+    assert _lookup(params, taken["access"])["type"] == "integer"
+    assert "enum" not in _lookup(params, taken["access"])
+
+
+async def test_what_json_has_not_is_left_out_of_what_a_server_says_of_itself() -> None:
+    service = Service("s")
+
+    @service.method
+    async def wait(limit: float = math.inf, others: Numbers | None = None, fine: float = 1.5) -> float:
+        return limit
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, codec=aiozpat.JSON()) as client:
+        (described,) = (await client.call("aiozpat.info"))["services"]
+    params = described["methods"][0]["params"]
+    taken = _lookup(params, params)["properties"]
+    assert taken["limit"] == {"type": "number"}
+    assert taken["fine"] == {"type": "number", "default": 1.5}
+    numbers = params["$defs"]["Numbers"]["properties"]
+    assert "default" not in numbers["values"]
+    assert numbers["first"]["default"] == 1.0
+
+
+@dataclass
+class Numbers:
+    """Defaults, of which JSON has some."""
+
+    values: list[float] = field(default_factory=lambda: [math.nan])
+    first: float = 1.0
 
 
 async def test_what_is_too_much_or_cant_be_said_costs_the_schemas_only(caplog: pytest.LogCaptureFixture) -> None:

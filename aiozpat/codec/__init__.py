@@ -1,7 +1,7 @@
 """Values to bytes and back: MessagePack, which is the default, JSON, and codecs of one's own."""
 
 from aiozpat.codec.foreign import JSON, Codec, ForeignDecoder, ForeignItemDecoder, Values
-from aiozpat.codec.hooks import restored, schema
+from aiozpat.codec.hooks import restored
 from aiozpat.codec.msgpack import (
     BUFFER_TYPES,
     ENCODE_ERRORS,
@@ -20,6 +20,7 @@ from aiozpat.codec.msgpack import (
     pack_rich,
     refuse_extension,
 )
+from aiozpat.codec.schemas import schema_of
 
 __all__ = [
     "BUFFER_TYPES",
@@ -44,5 +45,5 @@ __all__ = [
     "pack_rich",
     "refuse_extension",
     "restored",
-    "schema",
+    "schema_of",
 ]

@@ -120,11 +120,6 @@ def _dtype_of(kind: Any, numpy: Any) -> Any:
     return None
 
 
-def schema(kind: Any) -> dict[str, Any]:
-    """The JSON Schema of a type that msgspec does not know; `{}`, which allows anything, where nobody does."""
-    return models.schema(kind) if is_model(kind) else {}
-
-
 def is_array(kind: Any) -> bool:
     numpy = sys.modules.get("numpy")
     return numpy is not None and (get_origin(kind) or kind) is numpy.ndarray
@@ -136,7 +131,7 @@ def check(wanted: Any) -> None:
     Raises:
         TypeError: It can't; the message names what.
     """
-    for info in _within(msgspec.inspect.type_info(wanted), set()):
+    for info in within(wanted):
         if isinstance(info, msgspec.inspect.CustomType):
             kind = info.cls
             if is_model(kind):
@@ -153,11 +148,15 @@ def check(wanted: Any) -> None:
 
 def takes_buffers(wanted: Any) -> bool:
     """Whether a value of that type may be or hold a buffer."""
-    return any(isinstance(info, _HOLDERS) for info in _within(msgspec.inspect.type_info(wanted), set()))
+    return any(isinstance(info, _HOLDERS) for info in within(wanted))
+
+
+def within(wanted: Any) -> Iterator[Any]:
+    """What msgspec knows of a type, and of all types within it."""
+    return _within(msgspec.inspect.type_info(wanted), set())
 
 
 def _within(info: Any, seen: set[int]) -> Iterator[Any]:
-    """What msgspec knows of a type, and of all types within it."""
     if isinstance(info, (msgspec.inspect.Type, msgspec.inspect.Field)):
         if id(info) not in seen:
             seen.add(id(info))

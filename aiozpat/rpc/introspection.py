@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 
-from aiozpat.codec import pack, schema
+from aiozpat.codec import JSON, pack, schema_of
 from aiozpat.observability.statistics import ServerStatistics
 from aiozpat.protocol.records import RECORD_BYTES, VERSIONS
 from aiozpat.rpc.interface import method
 from aiozpat.rpc.service import Method, Service
 
 _log = logging.getLogger("aiozpat.server")
+_json = JSON()
 
 _MOST = RECORD_BYTES // 2  # bytes of what is said of all methods; another codec may take more than MessagePack
 
@@ -148,8 +149,9 @@ def _described(one: Method) -> dict[str, Any]:
 def _schema(kind: Any) -> dict[str, Any]:
     """A type's JSON Schema; `{}`, which allows anything, for what JSON Schema can't say."""
     try:
-        found = msgspec.json.schema(kind, schema_hook=schema)
+        found = schema_of(kind)
         pack(found)  # a default in it may be what can't be encoded
+        _json.encode(found)
         return found
     except Exception as error:  # also what a model's own schema raises
         _log.debug("no JSON Schema for %r: %s", kind, error)
