@@ -86,15 +86,22 @@ class Inner:
 class Keys(typing.TypedDict):
     größe: int
 
+class One(msgspec.Struct, tag_field="tÿpe", tag="é"):
+    x: int
+
+class Two(msgspec.Struct, tag_field="tÿpe", tag="ü"):
+    x: int
+
 @dataclasses.dataclass
 class Outer:
     inner: list[Inner]
     keys: Keys
+    either: One | Two
 
 decoder = Decoder(Outer)
-names = [bytes([110, 97, 195, 175, 118, 101]).decode(), bytes([103, 114, 195, 182, 195, 159, 101]).decode()]
-raw = msgspec.msgpack.encode({"inner": [{names[0]: 1}], "keys": {names[1]: 2}})
-print(decoder.plain(raw) == Outer([Inner(1)], {"größe": 2}))
+names = [bytes.fromhex(name).decode() for name in ("6e61c3af7665", "6772c3b6c39f65", "74c3bf7065", "c3bc")]
+raw = msgspec.msgpack.encode({"inner": [{names[0]: 1}], "keys": {names[1]: 2}, "either": {names[2]: names[3], "x": 3}})
+print(decoder.plain(raw) == Outer([Inner(1)], {"größe": 2}, Two(3)))
 """
 
 

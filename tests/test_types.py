@@ -209,6 +209,39 @@ async def test_arrays_go_there_and_back(codec: Codec | None) -> None:
             await types.any_array(numpy.array([object()]))
 
 
+Flat = numpy.ndarray[tuple[int], numpy.dtype[Any]]
+Square = numpy.ndarray[tuple[int, int], numpy.dtype[numpy.float32 | numpy.float64]]
+
+
+async def test_arrays_are_of_the_types_and_dimensions_that_were_asked_for(codec: Codec | None) -> None:
+    service = Service("s")
+
+    @service.method
+    async def square(values: Square) -> list[int]:
+        return list(values.shape)
+
+    @service.method
+    async def flat(values: Flat) -> int:
+        return len(values)
+
+    async with (
+        Server(service, bind=LOOPBACK, codecs=[Shout()]) as serving,
+        Client(serving.endpoint, codec=codec) as client,
+    ):
+        for dtype in ("f4", "f8"):
+            assert await client.call("s.square", numpy.zeros((2, 3), dtype)) == [2, 3]
+        assert await client.call("s.flat", numpy.zeros(3, "i2")) == 3
+        for name, given, says in (
+            ("s.square", numpy.zeros((2, 3), "i4"), "expected an array of float32 or float64, got int32"),
+            ("s.square", numpy.zeros(6), "expected an array of 2 dimensions, got 1"),
+            ("s.flat", numpy.zeros(()), "expected an array of 1 dimensions, got 0"),
+            ("s.flat", [1, 2, 3], r"expected a numpy array \(its type, shape and bytes\), got list"),
+            ("s.flat", 7, r"expected a numpy array .*, got int"),
+        ):
+            with pytest.raises(errors.InvalidArgument, match=says):
+                await client.call(name, given)
+
+
 async def test_large_arrays_travel_apart_without_a_copy_on_arrival() -> None:
     async with server() as serving, Client(serving.endpoint) as client:
         types = client.stub(Types)

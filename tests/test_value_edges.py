@@ -467,6 +467,35 @@ def test_private_attributes_of_attrs_are_refused_and_not_lost() -> None:
         Decoder(list[Private])
 
 
+@dataclass(frozen=True)
+class Key:
+    """A key that is a map on the wire."""
+
+    x: int
+
+
+class Ordered(msgspec.Struct, array_like=True, frozen=True):
+    """A key that is an array there."""
+
+    x: int
+
+
+@pytest.mark.parametrize("kind", [Key, tuple[int, Key], Key | None, Model])
+def test_keys_that_are_maps_are_refused_and_those_that_are_arrays_work_beside_buffers(kind: Any) -> None:
+    with pytest.raises(TypeError, match="can't be, or be in, the key of a dict: use a tuple"):
+        Decoder(dict[kind, int])
+    raw = msgspec.msgpack.encode({Ordered(1): 2})
+    for buffers in ([], [memoryview(bytes(LARGE))]):
+        assert Decoder(dict[Ordered, Any]).decode(raw, buffers) == {Ordered(1): 2}
+    assert Decoder(dict[Any, int]).plain(msgspec.msgpack.encode({1: 2})) == {1: 2}
+
+
+@pytest.mark.parametrize("kind", [msgspec.Raw, msgspec.msgpack.Ext])
+def test_what_is_sent_as_it_is_has_no_type_to_ask_for(kind: Any) -> None:
+    with pytest.raises(TypeError, match="msgspec's Raw and Ext"):
+        Decoder(list[kind])
+
+
 async def test_an_array_in_a_tuple_of_any_length_is_bytes_whatever_its_size() -> None:
     service = Service("s")
 

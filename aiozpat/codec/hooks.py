@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from aiozpat.codec import models
+from aiozpat.codec.annotations import bare
 from aiozpat.codec.models import dumped, is_model, validated
 from aiozpat.protocol.records import Buffer
 
@@ -23,8 +24,6 @@ _HOLDERS = (  # of buffers
     msgspec.inspect.BytesType,
     msgspec.inspect.ByteArrayType,
     msgspec.inspect.MemoryViewType,
-    msgspec.inspect.RawType,
-    msgspec.inspect.ExtType,
     msgspec.inspect.CustomType,
 )
 
@@ -97,7 +96,7 @@ def restored(kind: Any, value: Any) -> Any:
 def _restored_array(kind: Any, value: Any) -> Any:
     numpy = sys.modules["numpy"]
     if not (isinstance(value, (list, tuple)) and len(value) == 3 and isinstance(value[0], str)):
-        raise ValueError("an array is its type, shape and bytes")
+        raise ValueError(f"expected a numpy array (its type, shape and bytes), got {type(value).__name__}")
     name, shape, data = value
     try:
         dtype = numpy.dtype(name[:_DTYPE_LIMIT])
@@ -105,19 +104,33 @@ def _restored_array(kind: Any, value: Any) -> Any:
         raise ValueError(str(error)) from None
     if dtype.kind not in _KINDS:
         raise ValueError(f"arrays of {dtype} are not taken")
-    wanted = _dtype_of(kind, numpy)
-    if wanted is not None and not numpy.issubdtype(dtype, wanted):
-        raise ValueError(f"expected an array of {wanted.__name__}, got {dtype}")
-    return numpy.frombuffer(data, dtype=dtype).reshape(shape)
+    array = numpy.frombuffer(data, dtype=dtype).reshape(shape)
+    _check_array(kind, array, numpy)
+    return array
 
 
-def _dtype_of(kind: Any, numpy: Any) -> Any:
-    """The scalar type that an annotation such as `NDArray[float64]` asks for; None for any."""
-    for argument in get_args(kind)[1:]:  # the shape comes first
-        for scalar in get_args(argument):
+def _check_array(kind: Any, array: Any, numpy: Any) -> None:
+    """See to it that an array is what an annotation such as `ndarray[tuple[int, int], dtype[float64]]` asks for.
+
+    Raises:
+        ValueError: It is not.
+    """
+    shape, *dtypes = map(bare, get_args(kind) or (Any,))
+    scalars = [scalar for dtype in dtypes for scalar in _scalars(dtype, numpy)]
+    if scalars and not any(numpy.issubdtype(array.dtype, scalar) for scalar in scalars):
+        names = " or ".join(scalar.__name__ for scalar in scalars)
+        raise ValueError(f"expected an array of {names}, got {array.dtype}")
+    lengths = get_args(shape)
+    if get_origin(shape) is tuple and ... not in lengths and len(lengths) != array.ndim:
+        raise ValueError(f"expected an array of {len(lengths)} dimensions, got {array.ndim}")
+
+
+def _scalars(dtype: Any, numpy: Any) -> Iterator[Any]:
+    """The scalar types that a `dtype[...]` names; none where any will do."""
+    for argument in map(bare, get_args(dtype)):
+        for scalar in map(bare, get_args(argument) or (argument,)):
             if isinstance(scalar, type) and issubclass(scalar, numpy.generic):
-                return scalar
-    return None
+                yield scalar
 
 
 def is_array(kind: Any) -> bool:
@@ -132,18 +145,41 @@ def check(wanted: Any) -> None:
         TypeError: It can't; the message names what.
     """
     for info in within(wanted):
+        if isinstance(info, (msgspec.inspect.RawType, msgspec.inspect.ExtType)):
+            raise TypeError(
+                "msgspec's Raw and Ext, which are sent as they are, could break what they stand in: use bytes"
+            )
         if isinstance(info, msgspec.inspect.CustomType):
-            kind = info.cls
-            if is_model(kind):
-                models.check(kind)
-            elif kind is not object and not is_array(kind):
-                raise TypeError(f"{kind!r} is no type that can travel: use builtins, dataclasses, msgspec Structs, ...")
-        elif isinstance(info, msgspec.inspect.DataclassType) and hasattr(info.cls, "__pydantic_validator__"):
-            raise TypeError(f"{info.cls!r} is pydantic's dataclass, which would not check it here: use a BaseModel")
-        elif isinstance(info, msgspec.inspect.DataclassType) and hasattr(info.cls, "__attrs_attrs__"):
-            for field in info.fields:
-                if field.name.startswith("_"):  # msgspec leaves those out
-                    raise TypeError(f"{info.cls!r}: private attributes of attrs, as {field.name!r}, don't travel")
+            _check_custom(info.cls)
+        elif isinstance(info, msgspec.inspect.DataclassType):
+            _check_dataclass(info)
+        elif isinstance(info, msgspec.inspect.DictType):
+            _check_key(info.key_type)
+
+
+def _check_custom(kind: Any) -> None:
+    if is_model(kind):
+        models.check(kind)
+    elif kind is not object and not is_array(kind):
+        raise TypeError(f"{kind!r} is no type that can travel: use builtins, dataclasses, msgspec Structs, ...")
+
+
+def _check_dataclass(info: msgspec.inspect.DataclassType) -> None:
+    if hasattr(info.cls, "__pydantic_validator__"):
+        raise TypeError(f"{info.cls!r} is pydantic's dataclass, which would not check it here: use a BaseModel")
+    if hasattr(info.cls, "__attrs_attrs__"):
+        for field in info.fields:
+            if field.name.startswith("_"):  # msgspec leaves those out
+                raise TypeError(f"{info.cls!r}: private attributes of attrs, as {field.name!r}, don't travel")
+
+
+def _check_key(key: msgspec.inspect.Type) -> None:
+    """Refuse keys that are maps: decoded without types, as beside large buffers, those can't be keys."""
+    for info in _within(key, set()):
+        is_map = isinstance(info, msgspec.inspect.StructType) and not info.array_like
+        is_custom = isinstance(info, msgspec.inspect.CustomType) and info.cls is not object
+        if is_map or is_custom or isinstance(info, msgspec.inspect.DataclassType):
+            raise TypeError(f"{info.cls!r} can't be, or be in, the key of a dict: use a tuple or a NamedTuple")
 
 
 def takes_buffers(wanted: Any) -> bool:
@@ -161,10 +197,12 @@ def _within(info: Any, seen: set[int]) -> Iterator[Any]:
         if id(info) not in seen:
             seen.add(id(info))
             yield info
+            # A name outside ASCII is not found by msgspec's decoders before it was encoded once in this process:
+            # https://github.com/msgspec/msgspec/issues/1126
             if isinstance(info, msgspec.inspect.Field):
-                # A name outside ASCII is not found by msgspec's decoders before it was encoded once in this process:
-                # https://github.com/msgspec/msgspec/issues/1126
                 msgspec.msgpack.encode(info.encode_name)
+            elif isinstance(info, msgspec.inspect.StructType):
+                msgspec.msgpack.encode(info.tag_field)
             for name in info.__struct_fields__:
                 yield from _within(getattr(info, name), seen)
     elif isinstance(info, (tuple, list)):
