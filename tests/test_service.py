@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
@@ -68,6 +69,16 @@ async def _undecodable(a: Opaque | bytes | Any | dict[str, int] | Point2) -> Non
     """Nothing."""
 
 
+async def _broken(a: aiozpat.Nowhere) -> None:  # type: ignore[name-defined]  # that is the point
+    """Nothing."""
+
+
+class _OfItsClass:
+    @classmethod
+    async def method(cls) -> None:
+        """Nothing."""
+
+
 @pytest.mark.parametrize(
     ("handler", "says"),
     [
@@ -79,6 +90,11 @@ async def _undecodable(a: Opaque | bytes | Any | dict[str, int] | Point2) -> Non
         (_unknown, "can't be resolved"),
         (_undecodable, "can't be resolved"),
         (lambda: None, "identifier"),
+        (_broken, "can't be resolved: AttributeError"),
+        (getattr, r"s\.getattr: <built-in function getattr> says nothing of its parameters"),
+        (vars(_OfItsClass)["method"], "has no class here"),
+        ("add", r"a method is a function; got 'add': write @service\.method\(name='add'\)"),
+        (_OfItsClass(), "a method is a function; got <"),
     ],
 )
 def test_what_cant_be_a_method_is_refused_with_a_reason(handler: Any, says: str) -> None:
@@ -117,3 +133,45 @@ async def test_what_is_registered_too_late_is_refused() -> None:
     service.method(late)
     async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
         assert await client.call("empty.late") == "late"
+
+
+def test_a_mark_is_for_functions() -> None:
+    with pytest.raises(errors.UsageError, match=r"got 'add': write @method\(name='add'\)"):
+        aiozpat.method("add")  # type: ignore[call-overload]  # the mistake
+
+
+async def test_a_static_method_is_registered_as_the_function_that_it_is() -> None:
+    service = aiozpat.Service("s")
+
+    class Thing:
+        @service.method
+        @staticmethod
+        async def double(a: int) -> int:
+            return 2 * a
+
+    assert await Thing.double(2) == 4
+    async with aiozpat.Server(service, bind=LOOPBACK) as server, aiozpat.Client(server.endpoint) as client:
+        assert await client.call("s.double", 3) == 6
+
+
+_ALIASES: list[Any] = (
+    [alias("Numbers", AsyncIterator[int])] if (alias := getattr(typing, "TypeAliasType", None)) is not None else []
+)
+
+
+@pytest.mark.parametrize("stream", [Annotated[AsyncIterator[int], "numbers"], *_ALIASES])
+async def test_streams_by_another_name_have_the_types_of_their_items(stream: Any) -> None:
+    async def double(numbers: Any) -> Any:
+        async for number in numbers:
+            yield 2 * number
+
+    double.__annotations__.update({"numbers": stream, "return": stream})
+    service = aiozpat.Service("s")
+    service.method(double)
+    (method,) = service.methods
+    assert (method.signature.sends, method.signature.result, method.signature.stream_at) == (int, int, 0)
+    async with aiozpat.Server(service, bind=LOOPBACK) as server, aiozpat.Client(server.endpoint) as client:
+        with pytest.raises(errors.InvalidArgument, match="Expected `int`, got `str`"):
+            async with client.open("s.double") as talk:
+                await talk.send("one")
+                await anext(talk)

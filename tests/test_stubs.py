@@ -8,7 +8,7 @@ import gc
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pytest
 
@@ -246,6 +246,58 @@ async def test_marked_methods_are_served_without_an_interface() -> None:
         assert await client.call("thing.deux") == 2
         with pytest.raises(errors.Unimplemented):
             await client.call("thing.hidden")
+
+
+async def test_marked_methods_may_be_static_or_of_their_class() -> None:
+    class Thing:
+        kept: ClassVar[int] = 3
+
+        @staticmethod
+        @aiozpat.method
+        async def inner(a: int) -> int:
+            return a
+
+        @aiozpat.method(idempotent=True)
+        @staticmethod
+        async def outer(a: int) -> int:
+            return a
+
+        @classmethod
+        @aiozpat.method(name="of_class")
+        async def of(cls, a: int) -> int:
+            return int(a + cls.kept)
+
+        @aiozpat.method
+        @classmethod
+        async def of_too(cls, a: int) -> int:
+            return int(a * cls.kept)
+
+    service = Service("thing", Thing())
+    assert {method.name.partition(".")[2]: method.options.idempotent for method in service.methods} == {
+        "inner": False,
+        "outer": True,
+        "of_class": False,
+        "of_too": False,
+    }
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        assert [await client.call(f"thing.{name}", 2) for name in ("inner", "outer", "of_class", "of_too")] == [
+            2,
+            2,
+            5,
+            6,
+        ]
+
+
+class StaticLimited:
+    @aiozpat.method(max_concurrency=1)
+    @staticmethod
+    async def add() -> int:
+        return 1
+
+
+def test_what_is_said_of_a_static_method_holds_where_it_implements_an_interface() -> None:
+    (method,) = Service("s", StaticLimited(), interface=Limited).methods
+    assert (method.options.max_concurrency, method.options.idempotent) == (1, True)
 
 
 class Ifc:

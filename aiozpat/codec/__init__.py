@@ -1,5 +1,6 @@
 """Values to bytes and back: MessagePack, which is the default, JSON, and codecs of one's own."""
 
+from aiozpat.codec.annotations import bare
 from aiozpat.codec.foreign import JSON, Codec, ForeignDecoder, ForeignItemDecoder, Values
 from aiozpat.codec.hooks import restored
 from aiozpat.codec.msgpack import (
@@ -36,6 +37,7 @@ __all__ = [
     "Raw",
     "Values",
     "apart",
+    "bare",
     "described",
     "extract",
     "is_large",

@@ -65,19 +65,35 @@ def method(
         idempotent: Whether running it twice does no more than once, so that a client's `Retry` may try it again.
         max_concurrency: How many calls of it run at once, on one server; `None` leaves it to the server's limit.
         max_queued: How many more wait for their turn; past both, a call is refused with `ResourceExhausted`.
+
+    Raises:
+        UsageError: It is given something else than a function.
     """
     options = MethodOptions(name=name, idempotent=idempotent, max_concurrency=max_concurrency, max_queued=max_queued)
 
     def mark(function: F) -> F:
-        setattr(function, _MARK, options)
+        if not inspect.isroutine(function):
+            raise UsageError(not_a_function("method", function))
+        setattr(inner(function), _MARK, options)
         return function
 
     return mark if function is None else mark(function)
 
 
+def not_a_function(decorator: str, given: Any) -> str:
+    """What is said of something that can't be a method."""
+    text = f"a method is a function; got {given!r}"
+    return f"{text}: write @{decorator}(name={given!r})" if isinstance(given, str) else text
+
+
+def inner(function: Any) -> Any:
+    """A function itself, also where it is static or of its class: what that is marked with is found on objects, too."""
+    return function.__func__ if isinstance(function, (staticmethod, classmethod)) else function
+
+
 def options_of(function: Any) -> MethodOptions | None:
     """What a method was marked with."""
-    options = getattr(function, _MARK, None)
+    options = getattr(inner(function), _MARK, None)
     return options if isinstance(options, MethodOptions) else None
 
 

@@ -12,7 +12,7 @@ from weakref import WeakSet
 from aiozpat.checks import flag, whole_number
 from aiozpat.codec import TYPE_ERRORS, ItemDecoder
 from aiozpat.errors import UsageError
-from aiozpat.rpc.interface import MAX_QUEUED, MethodOptions, implemented
+from aiozpat.rpc.interface import MAX_QUEUED, MethodOptions, implemented, inner, not_a_function
 from aiozpat.rpc.lifespan import Lifespan
 from aiozpat.rpc.params import Params
 from aiozpat.rpc.signature import Signature, signature_of
@@ -161,6 +161,7 @@ class Service:
         return register if handler is None else register(handler)
 
     def _register(self, handler: Callable[..., Any], name: str | None, options: MethodOptions) -> None:
+        handler = _function_of(self.name, handler)
         short = name if name is not None else getattr(handler, "__name__", "")
         if not isinstance(short, str) or not short.isidentifier():
             raise UsageError(f"a method's name is an identifier; got {short!r}: give it name=")
@@ -169,8 +170,6 @@ class Service:
             raise UsageError(f"{full}: a server serves {self.name!r} already, without it: register it before its block")
         if short in self._methods:
             raise UsageError(f"{full} is registered already")
-        if not inspect.isroutine(handler):
-            raise UsageError(f"{full}: a handler is a function or a method; got {handler!r}")
         try:
             if options.max_concurrency is not None:
                 whole_number(f"{full}: max_concurrency", options.max_concurrency)
@@ -192,3 +191,13 @@ class Service:
             is_async=signature.replies or inspect.iscoroutinefunction(handler),
             options=options,
         )
+
+
+def _function_of(service: str, given: Any) -> Callable[..., Any]:
+    """The function that is given as a method."""
+    if isinstance(given, classmethod):
+        raise UsageError(f"{service}: {given!r} has no class here: mark it with aiozpat.method, and serve an object")
+    if not inspect.isroutine(given):
+        raise UsageError(f"{service}: {not_a_function('service.method', given)}")
+    function: Callable[..., Any] = inner(given)
+    return function

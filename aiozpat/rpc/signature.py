@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
+from aiozpat.codec import bare
 from aiozpat.errors import UsageError
 
 _KINDS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -40,16 +41,14 @@ def signature_of(name: str, function: Callable[..., Any]) -> Signature:
         function: The function, or bound method.
 
     Raises:
-        UsageError: A parameter has no annotation or takes any number of values, or streams are spelled wrongly.
+        UsageError: It has no signature, a parameter has no annotation or takes any number of values, or streams are
+            spelled wrongly.
     """
-    try:
-        hints = get_type_hints(function, include_extras=True)
-    except (NameError, TypeError, SyntaxError) as error:
-        raise UsageError(f"{name}: its annotations can't be resolved: {error}") from error
+    hints = _hints(name, function)
     parameters: list[inspect.Parameter] = []
     stream_at: int | None = None
     sends: Any = None
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in _parameters(name, function):
         if parameter.kind not in _KINDS:
             raise UsageError(f"{name}: *{parameter.name} can't be typed; name each parameter")
         if parameter.name not in hints:
@@ -65,6 +64,26 @@ def signature_of(name: str, function: Callable[..., Any]) -> Signature:
     if stream_at is not None and not replies and not inspect.iscoroutinefunction(function):
         raise UsageError(f"{name} is a plain function, which can't read an AsyncIterator: write it as `async def`")
     return Signature(tuple(parameters), stream_at, sends, replies, result)
+
+
+def _hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:
+    """Its annotations, resolved."""
+    try:
+        hints = get_type_hints(function, include_extras=True)
+        for hint in hints.values():
+            bare(hint)  # what an alias stands for is not known to exist before it is looked at
+    except Exception as error:  # an annotation is code, which may raise anything
+        raise UsageError(f"{name}: its annotations can't be resolved: {type(error).__name__}: {error}") from error
+    return hints
+
+
+def _parameters(name: str, function: Callable[..., Any]) -> Iterable[inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters.values()
+    except (TypeError, ValueError) as error:  # some of Python's own functions
+        raise UsageError(
+            f"{name}: {function!r} says nothing of its parameters; serve a function that calls it"
+        ) from error
 
 
 def _result_of(name: str, function: Callable[..., Any], hint: Any) -> tuple[bool, Any]:
@@ -86,7 +105,8 @@ def _result_of(name: str, function: Callable[..., Any], hint: Any) -> tuple[bool
 
 
 def _origin(hint: Any) -> Any:
-    return get_origin(hint) or hint
+    kind = bare(hint)
+    return get_origin(kind) or kind
 
 
 def _is_stream(hint: Any) -> bool:
@@ -94,4 +114,4 @@ def _is_stream(hint: Any) -> bool:
 
 
 def _item_of(hint: Any) -> Any:
-    return (get_args(hint) or (Any,))[0]
+    return (get_args(bare(hint)) or (Any,))[0]
