@@ -689,6 +689,10 @@ async def test_an_item_that_waits_while_the_end_is_said_is_refused_not_lost(stre
 # What can't be right
 
 
+async def _numbers() -> AsyncIterator[int]:
+    yield 1
+
+
 async def test_the_wrong_kind_of_call_says_which_is_right(streams: Streams) -> None:
     async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
         with pytest.raises(errors.Unimplemented, match=r"streams its replies: use stream\(\)"):
@@ -697,6 +701,11 @@ async def test_the_wrong_kind_of_call_says_which_is_right(streams: Streams) -> N
             await client.call("s.total")
         with pytest.raises(errors.Unimplemented, match=r"gives one result: use call\(\)"):
             async with client.stream("s.add", 1, 2) as items:
+                await anext(items)
+        with pytest.raises(errors.Unimplemented, match=r"use call\(\), with no iterator among the params"):
+            await client.call("s.add", _numbers(), 1, 2)
+        with pytest.raises(errors.Unimplemented, match=r"use stream\(\), with no iterator among the params, or a stub"):
+            async with client.stream("s.count", 1, _numbers()) as items:
                 await anext(items)
         with pytest.raises(errors.Unimplemented, match=r"s\.echo: converses: items takes a stream: use open\(\)"):
             await client.call("s.echo", "")

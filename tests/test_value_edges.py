@@ -206,6 +206,52 @@ async def test_views_with_gaps_travel_whatever_their_size(size: int) -> None:
             assert [item async for item in stream] == [data[::-1]]
 
 
+@dataclass
+class Wanted:
+    """Bytes in several places."""
+
+    a: tuple[bytes, tuple[int, bytes]]
+    array: bytes
+
+
+@pytest.mark.parametrize("codec", [None, JSON()], ids=["msgpack", "json"])
+async def test_views_with_gaps_travel_within_other_values_too(codec: JSON | None) -> None:
+    service = Service("s")
+    gaps = memoryview(bytes(range(200)))[::2]
+    held = {"a": [gaps, (1, gaps)], "array": array("B", bytes(LARGE))}
+
+    wanted = Wanted(a=(bytes(gaps), (1, bytes(gaps))), array=bytes(LARGE))
+
+    @service.method
+    async def give(x: Wanted) -> Any:
+        assert x == wanted
+        return held
+
+    @service.method
+    async def items() -> AsyncIterator[Any]:
+        yield held
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, codec=codec) as client:
+        assert await client.call("s.give", held, result_type=Wanted) == wanted
+        async with client.stream("s.items", item_type=Wanted) as stream:
+            assert [item async for item in stream] == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (range(3), "objects of type range can't be encoded: send a list of what it holds"),
+        ([iter([1])], r"list_iterator can't be encoded: send a list, or for a stream an async iterator"),
+        ({"a": {}.keys()}, "dict_keys can't be encoded: send a list"),
+        (object(), "objects of type object can't be encoded$"),
+    ],
+)
+async def test_what_to_send_in_the_place_of_what_cant_be_encoded_is_said(value: Any, text: str) -> None:
+    async with Server(values(), bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(errors.InvalidArgument, match=text):
+            await client.call("s.anything", value)
+
+
 async def test_the_details_of_an_error_may_be_numbered() -> None:
     async with Server(values(), bind=LOOPBACK) as server, Client(server.endpoint) as client:
         with pytest.raises(errors.NotFound) as raised:

@@ -92,12 +92,17 @@ class Values:
         Raises:
             TypeError, ValueError, NotImplementedError, RecursionError: It can't be encoded.
         """
-        natives = self._codec.natives
-        builtins = msgspec.to_builtins(value, builtin_types=natives, str_keys=True, enc_hook=self._simplify)
+        try:
+            builtins = self._builtins(value)
+        except BufferError:  # a view with gaps
+            builtins = self._builtins(hooks.contiguous(value))
         data = self._codec.encode(builtins)
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"codec {self.name!r}: encode() must return bytes; it returned {type(data).__name__}")
         return pack(data)
+
+    def _builtins(self, value: Any) -> Any:
+        return msgspec.to_builtins(value, builtin_types=self._codec.natives, str_keys=True, enc_hook=self._simplify)
 
     def _simplify(self, value: Any) -> Any:
         def place(data: Buffer) -> Any:

@@ -6,7 +6,7 @@ Neither package is imported here: who has such a value, or asks for such a type,
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, timedelta
 from typing import Any, get_args, get_origin
 
@@ -52,9 +52,25 @@ def simplified(value: Any, place: Callable[[Buffer], Any]) -> Any:
     try:
         view = memoryview(value)
     except TypeError:
-        streams = "; a stream is sent by an async iterator" if isinstance(value, Iterator) else ""
-        raise NotImplementedError(f"objects of type {type(value).__name__} can't be encoded{streams}") from None
+        raise NotImplementedError(f"objects of type {type(value).__name__} can't be encoded{_instead(value)}") from None
     return place(view.cast("B") if view.c_contiguous else memoryview(bytes(view)))
+
+
+def _instead(value: Any) -> str:
+    """What to send in the place of something that can't be encoded."""
+    if isinstance(value, Iterator):
+        return ": send a list, or for a stream an async iterator (in aiozpat.sync any) as a param of its own"
+    return ": send a list of what it holds" if isinstance(value, Iterable) else ""
+
+
+def contiguous(value: Any) -> Any:
+    """A value with bytes for the views with gaps in its lists, tuples and dicts, which encoders don't take."""
+    kind = type(value)
+    if kind is memoryview:
+        return value if value.c_contiguous else bytes(value)
+    if kind is list or kind is tuple:
+        return kind(map(contiguous, value))
+    return {key: contiguous(part) for key, part in value.items()} if kind is dict else value
 
 
 def _scalar(value: Any, numpy: Any) -> Any:

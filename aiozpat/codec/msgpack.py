@@ -94,7 +94,12 @@ def pack_rich(value: Any, buffers: list[Buffer], *, copy: bool) -> bytes:
     def simplify(part: Any) -> Any:
         return hooks.simplified(part, place)
 
-    return msgspec.msgpack.Encoder(enc_hook=simplify).encode(value)
+    encoder, count = msgspec.msgpack.Encoder(enc_hook=simplify), len(buffers)
+    try:
+        return encoder.encode(value)
+    except BufferError:  # a view with gaps
+        del buffers[count:]
+        return encoder.encode(hooks.contiguous(value))
 
 
 def refuse_extension(code: int, data: memoryview) -> Any:

@@ -259,7 +259,9 @@ class Executor:
                 attach(job, request.opening, self._limits.stream_window)
         except RpcError as error:
             # That it is of another kind says more than that its params don't fit.
-            self._reject(session, key, error if fits(route, request.opening) else Unimplemented(how(route)))
+            self._reject(
+                session, key, error if fits(route, request.opening) else Unimplemented(how(route, request.opening))
+            )
             return
         self._queue(job)
 

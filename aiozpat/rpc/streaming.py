@@ -28,11 +28,11 @@ def attach(job: Job, opening: Opening | None, window: int) -> None:
     """
     route, session = job.route, job.session
     if opening is None:
-        raise Unimplemented(how(route))
+        raise Unimplemented(how(route, opening))
     if not 0 <= opening.credit <= MAX_WINDOW or opening.idle < 0 or job.key < 0:
         raise ProtocolError(f"a stream with credit {opening.credit}, idle {opening.idle} or without an id")
     if not fits(route, opening):
-        raise Unimplemented(how(route))
+        raise Unimplemented(how(route, opening))
     if route.replies:
         job.outbound = Outbound(session, SendFlow(job.key, opening.credit), route.name, unencodable)
     if route.items is not None and route.stream_at is not None:
@@ -51,15 +51,19 @@ def fits(route: Route, opening: Opening | None) -> bool:
     return route.sends == opening.sends and (bool(opening.credit) or not route.replies)
 
 
-def how(route: Route) -> str:
-    """How a method is to be called."""
+def how(route: Route, opening: Opening | None) -> str:
+    """How a method is to be called that was called with such an opening."""
     if route.sends:
         use = "stream()" if route.replies else "call()"
         kind = f"converses: {route.stream_name}" if route.replies else f"{route.stream_name}"
-        return f"{route.name}: {kind} takes a stream: use open(), or give {use} an async iterator there, or use a stub"
+        return (
+            f"{route.name}: {kind} takes a stream: use open(), or give {use} an async iterator there (any iterator in "
+            "aiozpat.sync), or use a stub"
+        )
+    so = ", with no iterator among the params" if opening is not None and opening.sends else ""
     if route.replies:
-        return f"{route.name} streams its replies: use stream(), or a stub"
-    return f"{route.name} takes no stream and gives one result: use call()"
+        return f"{route.name} streams its replies: use stream(){so}, or a stub"
+    return f"{route.name} takes no stream and gives one result: use call(){so}"
 
 
 def take(job: Job, record: Item | End | Credit, buffers: Sequence[memoryview]) -> None:

@@ -427,7 +427,7 @@ def source_of(params: Any) -> tuple[Any, AsyncIterable[Any] | None]:
     if not sources:
         return params, None
     if len(sources) > 1:
-        raise UsageError("a call takes one stream from the client; two async iterators were given")
+        raise UsageError("a call takes one stream from the client; several iterators were given")
     if isinstance(params, dict):
         rest: Any = {name: value for name, value in params.items() if name not in sources}
     else:
