@@ -93,8 +93,8 @@ class _OfItsClass:
         (_broken, "can't be resolved: AttributeError"),
         (getattr, r"s\.getattr: <built-in function getattr> says nothing of its parameters"),
         (vars(_OfItsClass)["method"], "has no class here"),
-        ("add", r"a method is a function; got 'add': write @service\.method\(name='add'\)"),
-        (_OfItsClass(), "a method is a function; got <"),
+        ("add", r"a function or a method; got 'add': write @service\.method\(name='add'\)"),
+        (_OfItsClass(), "a handler is a function or a method; got <"),
     ],
 )
 def test_what_cant_be_a_method_is_refused_with_a_reason(handler: Any, says: str) -> None:

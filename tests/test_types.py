@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import aiozpat
 from aiozpat import JSON, Client, Codec, Server, Service, SocketOptions, errors
+from aiozpat.codec import ForeignItemDecoder, Values
 from tests.support import LOOPBACK
 
 LARGE = 50_000  # numbers of eight bytes: past the size from which bytes travel apart
@@ -359,6 +360,30 @@ async def test_streams_and_errors_with_each_codec(codec: Codec | None) -> None:
                 await talk.send(object())
         await client.notify("s.fail")
         assert "json" in (await client.call("aiozpat.info"))["codecs"]
+
+
+async def test_items_of_another_codec_have_one_decoder_for_all_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    service, made = Service("s"), []
+
+    @service.method
+    async def total(items: AsyncIterator[int]) -> int:
+        return sum([item async for item in items])
+
+    class Counted(ForeignItemDecoder):
+        def __init__(self, values: Values, wanted: Any) -> None:
+            super().__init__(values, wanted)
+            made.append(values.name)
+
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+    monkeypatch.setattr("aiozpat.rpc.route.ForeignItemDecoder", Counted)
+    async with Server(service, bind=LOOPBACK, codecs=[Shout()]) as serving:
+        for codec in (JSON(), Shout(), None, JSON()):
+            async with Client(serving.endpoint, codec=codec) as client:
+                assert [await client.call("s.total", numbers()) for _ in range(2)] == [3, 3]
+    assert made == ["json", "shout"]
 
 
 async def test_a_codec_that_gives_no_bytes_is_named_as_the_cause() -> None:

@@ -299,7 +299,8 @@ class Client:
             args: The params by position, encoded as soon as there is a connection. Arrays, and read-only views, of
                 64 KiB and more are not copied: leave them alone until there is a result; where there is none, because
                 of a timeout, say, they may be sent later still. An async iterator among them is sent item by item, in
-                the place of the parameter that takes a stream.
+                the place of the parameter that takes a stream. A `msgspec.Raw` is sent as it is: one that is no
+                MessagePack ends the session, and the calls of others with it.
             params: The params by name, instead of `args`.
             timeout: Seconds for all of it, waiting for a connection included; the client's own by default.
             result_type: What to decode the result into; by default whatever MessagePack gives.

@@ -82,7 +82,7 @@ def method(
 
 def not_a_function(decorator: str, given: Any) -> str:
     """What is said of something that can't be a method."""
-    text = f"a method is a function; got {given!r}"
+    text = f"a handler is a function or a method; got {given!r}"
     return f"{text}: write @{decorator}(name={given!r})" if isinstance(given, str) else text
 
 

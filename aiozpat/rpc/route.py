@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from aiozpat.codec import ItemDecoder, Raw
+from aiozpat.codec import ForeignItemDecoder, ItemDecoder, Raw, Values
 from aiozpat.protocol.admission import Gate
 from aiozpat.rpc.current import Job
+from aiozpat.rpc.flows import DecodesItems
 from aiozpat.rpc.service import Method
 
 
@@ -23,6 +24,7 @@ class Route:
     """
 
     __slots__ = (
+        "_items",
         "call",
         "calls",
         "decode",
@@ -30,7 +32,6 @@ class Route:
         "errors",
         "fast",
         "gate",
-        "items",
         "name",
         "replies",
         "reserved",
@@ -58,7 +59,7 @@ class Route:
         names = tuple(inspect.signature(method.handler).parameters)
         self.stream_name = "" if signature.stream_at is None else names[signature.stream_at]
         self.sent = signature.sends
-        self.items = ItemDecoder(signature.sends) if self.sends else None
+        self._items: dict[Values | None, DecodesItems] = {None: ItemDecoder(self.sent)} if self.sends else {}
         if self.streams or reserved:
             self.fast = _not_fast
         self.gate: Gate[Job] | None = None
@@ -67,6 +68,12 @@ class Route:
             self.gate = Gate(options.max_concurrency, options.max_queued)
         self.calls = 0
         self.errors = 0
+
+    def items(self, values: Values | None) -> DecodesItems:
+        """What decodes the items that clients send, by MessagePack or another codec of the server's."""
+        if values is not None and values not in self._items:
+            self._items[values] = ForeignItemDecoder(values, self.sent)
+        return self._items[values]
 
 
 def _not_fast(params: Raw) -> Any:

@@ -143,7 +143,12 @@ class Service:
 
         Args:
             handler: The function; each parameter's annotation is its schema. What is decoded without a type (`Any`, and
-                structures that hold buffers) can be made to take seconds: for strangers, write the types out.
+                structures that hold buffers) can be made to take seconds: for strangers, write the types out. So can
+                sets of tuples and dicts that have tuples for keys, by such as have all the same hash, and by JSON those
+                of ints: bound them (`Annotated[set[tuple[int, int]], msgspec.Meta(max_length=100)]`, which dicts take,
+                too), or take lists. A buffer for which no type was asked is bytes, but a view where it is large and in
+                a field of a class. Of attrs, validators run on what arrives, and converters don't. Where a value has
+                no type, a `msgspec.Raw` in it is sent as it is: one that is no MessagePack ends the session.
             name: The method's name; the function's by default.
             idempotent: Whether running it twice does no more than once, so that a client's `Retry` may try it again.
             max_concurrency: How many calls of it run at once, on one server; `None` leaves it to the server's limit.

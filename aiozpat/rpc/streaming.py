@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiozpat.codec import ForeignItemDecoder
 from aiozpat.errors import InvalidArgument, ProtocolError, Unimplemented
 from aiozpat.protocol.flow import MAX_WINDOW, SendFlow
 from aiozpat.protocol.records import Credit, End, Item, Opening
@@ -35,9 +34,8 @@ def attach(job: Job, opening: Opening | None, window: int) -> None:
         raise Unimplemented(how(route, opening))
     if route.replies:
         job.outbound = Outbound(session, SendFlow(job.key, opening.credit), route.name, unencodable)
-    if route.items is not None and route.stream_at is not None:
-        values = session.values
-        items = route.items if values is None else ForeignItemDecoder(values, route.sent)
+    if route.stream_at is not None:
+        items = route.items(session.values)
         job.inbound = Inbound(
             session, job.key, window, items, route.name, idle=opening.idle * 0.001, wrong=InvalidArgument
         )
