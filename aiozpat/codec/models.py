@@ -102,6 +102,8 @@ def check(kind: Any) -> None:
     Raises:
         TypeError: One can't; the message names it.
     """
+    if kind is sys.modules["pydantic"].BaseModel:
+        raise TypeError(f"{kind!r} has no fields: use a model of your own")
     found = _schema_of(kind)
     for part, _ in _within(found, {}):
         if part["type"] in _FIELDS:
