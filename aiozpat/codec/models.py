@@ -14,8 +14,6 @@ from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any
 
-from aiozpat.errors import text_of
-
 _MOST_ERRORS = 20  # of one value, that are worth telling
 _KINDS_KEPT = 1024  # models whose schemas are remembered
 _NATIVE: tuple[Any, ...] = (None, False, 0, 0.0, "", b"", [], {})  # one of each type that arrives
@@ -54,35 +52,44 @@ def validated(kind: Any, value: Any) -> Any:
     Raises:
         ValueError: It is nothing of that kind.
     """
-    hint = ""
-    options = {"by_alias": True, "by_name": True} if reads_names() else {}
     try:
-        if _is_strict(kind):
-            try:
-                text = json.dumps(value, default=_time)
-            except TypeError:
-                hint = (
-                    f"\n{kind.__name__} is strict, so that it takes dates, sets and the like from JSON only, which has "
-                    "no bytes: strict=False for those fields lets them travel beside bytes"
-                )
-            else:
-                return kind.model_validate_json(text, **options)
-        return kind.model_validate(value, **options)
+        return _read(kind, value)
     except ValueError as error:
         count = getattr(error, "error_count", lambda: 0)()
-        if count > _MOST_ERRORS:  # the text of a million takes gigabytes
-            said = f"{count} validation errors for {kind.__name__}"
-        elif hint:
-            said = text_of(error) + hint
-        else:
+        if count <= _MOST_ERRORS:
             raise
-    raise ValueError(said)
+    raise ValueError(f"{count} validation errors for {kind.__name__}")  # the text of a million takes gigabytes
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """Have pydantic read a model: a strict one as JSON, where it takes text for dates, lists for sets and the like."""
+    options = {"by_alias": True, "by_name": True} if reads_names() else {}
+    if not _is_strict(kind):
+        return kind.model_validate(value, **options)
+    try:
+        text = json.dumps(value, default=_time)
+    except TypeError as no_json:
+        return _read_with_bytes(kind, value, options, no_json)
+    return kind.model_validate_json(text, **options)
+
+
+def _read_with_bytes(kind: Any, value: Any, options: Mapping[str, bool], no_json: TypeError) -> Any:
+    """Have pydantic read a strict model in which there is what JSON has not."""
+    try:
+        return kind.model_validate(value, **options)
+    except ValueError as error:
+        if getattr(error, "error_count", lambda: 0)() > _MOST_ERRORS:
+            raise
+        raise ValueError(
+            f"{error}\n{kind.__name__} is strict, so that it takes dates, sets and the like from JSON only, which has "
+            f"no such thing ({no_json}): strict=False for those fields lets them travel beside it"
+        ) from None
 
 
 def _time(value: Any) -> str:
     if isinstance(value, datetime):  # which MessagePack has of its own
         return value.isoformat()
-    raise TypeError
+    raise TypeError(f"a value of type {type(value).__name__}")
 
 
 def schema(kind: Any) -> dict[str, Any]:
