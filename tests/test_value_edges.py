@@ -558,13 +558,13 @@ class Odd(BaseException):
     """As a compiled extension's panic may be."""
 
 
-RAISES: dict[str, BaseException] = {
-    "cancelled": asyncio.CancelledError("no"),
-    "exit": SystemExit("no"),
-    "generator": GeneratorExit("no"),
-    "odd": Odd("no"),
-    "zero": ZeroDivisionError("no"),
-    "key": KeyError("no"),
+RAISES: dict[str, type[BaseException]] = {
+    "cancelled": asyncio.CancelledError,
+    "exit": SystemExit,
+    "generator": GeneratorExit,
+    "odd": Odd,
+    "zero": ZeroDivisionError,
+    "key": KeyError,
 }
 
 
@@ -576,14 +576,14 @@ class Picky:
 
     def __post_init__(self) -> None:
         if self.kind in RAISES:
-            raise RAISES[self.kind]
+            raise RAISES[self.kind]("no")
 
 
 @pytest.mark.parametrize("kind", RAISES)
 @pytest.mark.parametrize("codec", [None, JSON()])
 async def test_whatever_a_validation_raises_concerns_its_own_call_alone(kind: str, codec: JSON | None) -> None:
     service = Service("s")
-    name = type(RAISES[kind]).__name__
+    name = RAISES[kind].__name__
 
     @service.method
     async def take(picky: Picky) -> str:
