@@ -40,7 +40,7 @@ async def test_a_context_that_was_left_with_endpoints_open_ends_with_the_last_of
         await Puller(bind=LOOPBACK, context=context).__aenter__()
 
 
-@pytest.mark.parametrize("kind", ["message", "context", "proxy"])
+@pytest.mark.parametrize("kind", ["message", "context", "proxy", "kept"])
 def test_what_was_left_open_holds_up_no_collection(kind: str) -> None:
     program = (
         f"import asyncio, gc\nimport aiozpat\n{_LEFT_OPEN[kind]}asyncio.run(main())\ngc.collect()\nprint('collected')\n"
@@ -64,6 +64,12 @@ async def main():
     pusher = await aiozpat.Pusher(connect=puller.endpoint, context=context).__aenter__()
     await pusher.send("hello")
     await puller.recv()
+""",
+    "kept": """
+kept = []
+
+async def main():
+    kept.append(await aiozpat.Puller(bind="tcp://127.0.0.1:*").__aenter__())
 """,
     "proxy": """
 async def main():

@@ -441,6 +441,43 @@ async def test_a_server_that_has_refused_a_call_comes_last_for_a_while(monkeypat
         await filling
 
 
+async def test_a_method_that_is_refused_keeps_no_other_from_its_server() -> None:
+    gates = [asyncio.Event(), asyncio.Event()]
+    calls: Counter[str] = Counter()
+
+    def service(number: int) -> Service:
+        made = Service("s")
+
+        @made.method(max_concurrency=1, max_queued=0)
+        async def rare() -> None:
+            calls[f"rare {number}"] += 1
+            await gates[number].wait()
+
+        @made.method
+        async def other() -> None:
+            calls[f"other {number}"] += 1
+
+        return made
+
+    async with (
+        Server(service(0), bind=LOOPBACK) as one,
+        Server(service(1), bind=LOOPBACK) as two,
+        Client([one.endpoint, two.endpoint], retry=Retry(backoff=0.0)) as client,
+    ):
+        await until(lambda: len(client._pool._ready) == 2)
+        rare = [asyncio.create_task(client.call("s.rare")) for _ in range(2)]
+        await until(lambda: calls["rare 0"] == calls["rare 1"] == 1)
+        for _ in range(5):
+            with pytest.raises(errors.ResourceExhausted):
+                await client.call("s.rare")
+            for _ in range(4):
+                await client.call("s.other")
+        assert calls["other 0"] == calls["other 1"] == 10
+        for gate in gates:
+            gate.set()
+        await asyncio.gather(*rare)
+
+
 async def test_a_second_attempt_takes_no_other_calls_turn() -> None:
     slow, quick = Counting(), Counting()
     slow.gate.clear()

@@ -438,10 +438,15 @@ async def test_who_sent_too_much_is_said_to_have(
     assert f"{pusher.endpoint} broke ZeroMQ's rules, by a message over SocketOptions.max_message_bytes" in line
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1"])  # libzmq tells of the address, once it has one
-async def test_a_peer_that_begins_anew_was_not_given_up(host: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("host", "ipv6"),  # libzmq tells of the address, once it has one
+    [("127.0.0.1", False), ("localhost", False), ("127.1", False), ("127.0.0.1", True)],
+)
+async def test_a_peer_that_begins_anew_was_not_given_up(
+    host: str, ipv6: bool, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reconnecting, "_GIVEN_UP", 0.3)
-    async with Puller(connect=f"tcp://{host}:{port}") as puller:
+    async with Puller(connect=f"tcp://{host}:{port}", options=SocketOptions(ipv6=ipv6)) as puller:
         for number in range(3):
             async with Pusher(bind=f"tcp://127.0.0.1:{port}") as pusher:
                 await pusher.send(str(number))
@@ -483,6 +488,7 @@ def test_endpoints_lead_to_places_however_they_are_spelt() -> None:
     for spelt in ("tcp://127.0.0.1:5", "tcp://127.0.0.1:0005", "tcp://127.0.0.1:0;127.0.0.1:5"):
         assert place_of(spelt) == ("127.0.0.1", 5, True)
     assert place_of("tcp://[0:0:0:0:0:0:0:1]:5") == place_of("tcp://[::1]:05") == ("::1", 5, True)
+    assert place_of("tcp://[::ffff:127.0.0.1]:5") == place_of("tcp://127.0.0.1:5")  # as a socket for both says it
     assert place_of("tcp://localhost:5") == ("localhost", 5, False)
     assert place_of("ipc:////a/./b") == place_of("ipc:///a/b")
     assert place_of("ipc://@a/../b") == ("@a/../b", 0, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import enum
 import json
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 import aiozpat
 from aiozpat import JSON, Client, Codec, Server, Service, SocketOptions, errors
-from aiozpat.codec import ForeignItemDecoder, Values
+from aiozpat.codec import ForeignItemDecoder, Values, schema_of
 from tests.support import LOOPBACK
 
 LARGE = 50_000  # numbers of eight bytes: past the size from which bytes travel apart
@@ -493,3 +494,12 @@ async def test_json_refuses_what_it_has_not() -> None:
             with pytest.raises(errors.InvalidArgument, match="JSON has no"):
                 await client.call("types.any_array", value)
         assert JSON().encode([None, 1.5]) == b"[null,1.5]"
+
+
+def test_a_field_called_default_is_in_its_schema() -> None:
+    class Odd(msgspec.Struct):
+        default: float = math.inf
+        other: float = math.inf
+
+    fields = schema_of(Odd)["$defs"]["Odd"]["properties"]
+    assert fields == {"default": {"type": "number"}, "other": {"type": "number"}}

@@ -353,7 +353,14 @@ class Opaque(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # as above
     """A model of what pydantic takes as it is only."""
 
     model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
-    values: list[numpy.ndarray] | None = None  # type: ignore[name-defined]  # as above
+    values: list[numpy.ndarray]  # type: ignore[name-defined]  # as above
+
+
+class MayHold(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # as above
+    """A model that travels as long as it holds none of it."""
+
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    values: numpy.ndarray | None = None  # type: ignore[name-defined]  # as above
 
 
 class Read(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # as above
@@ -389,6 +396,17 @@ def test_models_whose_fields_cant_travel_are_refused_when_they_are_registered(ki
     take.__annotations__["x"] = list[kind]
     with pytest.raises(errors.UsageError, match=text):
         Service("s").method(take)
+
+
+async def test_a_model_that_may_do_without_what_cant_travel_does_so() -> None:
+    service = Service("s")
+
+    @service.method
+    async def same(x: MayHold) -> MayHold:
+        return x
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        assert await client.call("s.same", MayHold(), result_type=MayHold) == MayHold()
 
 
 def test_a_model_that_reads_what_it_sends_may_hold_anything() -> None:

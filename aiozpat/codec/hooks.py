@@ -6,8 +6,9 @@ Neither package is imported here: who has such a value, or asks for such a type,
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -131,18 +132,26 @@ def _check_array(kind: Any, array: Any, numpy: Any) -> None:
     Raises:
         ValueError: It is not.
     """
-    shape, *dtypes = map(bare, get_args(kind) or (Any,))
-    scalars = [scalar for dtype in dtypes for scalar in _scalars(dtype, numpy)]
+    scalars, dimensions = _asked(kind)
     if scalars and not any(numpy.issubdtype(array.dtype, scalar) for scalar in scalars):
         names = " or ".join(scalar.__name__ for scalar in scalars)
         raise ValueError(f"expected an array of {names}, got {array.dtype}")
+    if dimensions is not None and dimensions != array.ndim:
+        raise ValueError(f"expected an array of {dimensions} dimensions, got {array.ndim}")
+
+
+@lru_cache(1024)
+def _asked(kind: Any) -> tuple[Sequence[Any], int | None]:
+    """The scalar types that an array's annotation names, none where any will do; and how many dimensions."""
+    numpy = sys.modules["numpy"]
+    shape, *dtypes = map(bare, get_args(kind) or (Any,))
+    scalars = tuple(scalar for dtype in dtypes for scalar in _scalars(dtype, numpy))
     lengths = get_args(shape)
-    if get_origin(shape) is tuple and ... not in lengths and len(lengths) != array.ndim:
-        raise ValueError(f"expected an array of {len(lengths)} dimensions, got {array.ndim}")
+    return scalars, len(lengths) if get_origin(shape) is tuple and ... not in lengths else None
 
 
 def _scalars(dtype: Any, numpy: Any) -> Iterator[Any]:
-    """The scalar types that a `dtype[...]` names; none where any will do."""
+    """The scalar types that a `dtype[...]` names."""
     for argument in map(bare, get_args(dtype)):
         for scalar in map(bare, get_args(argument) or (argument,)):
             if isinstance(scalar, type) and issubclass(scalar, numpy.generic):

@@ -21,7 +21,16 @@ _NATIVE: tuple[Any, ...] = (None, False, 0, 0.0, "", b"", [], {})  # one of each
 _NO_PARTS = frozenset(("computed_fields", "config", "default", "metadata", "serialization"))
 # Schemas that make something of what arrives, by code of their own or in another form: what they take is not looked at.
 _OWN_WAYS = frozenset(
-    ("chain", "custom-error", "function-before", "function-plain", "function-wrap", "lax-or-strict", "union")
+    (
+        "chain",
+        "custom-error",
+        "function-before",
+        "function-plain",
+        "function-wrap",
+        "lax-or-strict",
+        "nullable",
+        "union",
+    )
 )
 _FIELDS = frozenset(("dataclass-args", "model-fields", "typed-dict"))
 _PLAIN = frozenset(("bool", "bytes", "float", "int", "str"))  # what arrives as it is, which is strict enough
@@ -62,28 +71,23 @@ def validated(kind: Any, value: Any) -> Any:
 
 
 def _read(kind: Any, value: Any) -> Any:
-    """Have pydantic read a model: a strict one as JSON, where it takes text for dates, lists for sets and the like."""
+    """Have pydantic read a model; a strict one as JSON too, where it takes text for dates, lists for sets and so on."""
     options = {"by_alias": True, "by_name": True} if reads_names() else {}
-    if not _is_strict(kind):
-        return kind.model_validate(value, **options)
-    try:
-        text = json.dumps(value, default=_time)
-    except TypeError as no_json:
-        return _read_with_bytes(kind, value, options, no_json)
-    return kind.model_validate_json(text, **options)
-
-
-def _read_with_bytes(kind: Any, value: Any, options: Mapping[str, bool], no_json: TypeError) -> Any:
-    """Have pydantic read a strict model in which there is what JSON has not."""
     try:
         return kind.model_validate(value, **options)
     except ValueError as error:
-        if getattr(error, "error_count", lambda: 0)() > _MOST_ERRORS:
+        if not _is_strict(kind):
             raise
-        raise ValueError(
-            f"{error}\n{kind.__name__} is strict, so that it takes dates, sets and the like from JSON only, which has "
-            f"no such thing ({no_json}): strict=False for those fields lets them travel beside it"
-        ) from None
+        try:
+            text = json.dumps(value, default=_time)
+        except TypeError as no_json:
+            if getattr(error, "error_count", lambda: 0)() > _MOST_ERRORS:
+                raise error from None
+            raise ValueError(
+                f"{error}\n{kind.__name__} is strict, so that it takes dates, sets and the like from JSON only, which "
+                f"has no such thing ({no_json}): strict=False for those fields lets them travel beside it"
+            ) from None
+    return kind.model_validate_json(text, **options)
 
 
 def _time(value: Any) -> str:

@@ -250,7 +250,7 @@ def _loosened(value: Any) -> Any:
 
 
 def _in_turn(kinds: Sequence[Any]) -> Callable[[Any], Any] | None:
-    """As `loosening`, of a union: each of its members leaves alone what is not of its own form."""
+    """As `loosening`, of a union: what one of its members asks no type for, in a list, say, is asked for in none."""
     parts = [part for kind in kinds if (part := loosening(kind)) is not None]
 
     def loosen(value: Any) -> Any:

@@ -42,13 +42,13 @@ def _flags(kind: Any) -> list[tuple[str, list[Any]]]:
     return [(one.__name__, sorted({member.value for member in one.__members__.values()})) for one in flags]
 
 
-def _sayable(part: Any) -> Any:
-    """A schema without defaults and bounds that are infinite or not-a-number."""
+def _sayable(part: Any, *, by_name: bool = False) -> Any:
+    """A schema, or schemas by name, without defaults and bounds that are infinite or not-a-number."""
     if isinstance(part, dict):
         return {
-            key: _sayable(one)
+            key: _sayable(one, by_name=not by_name and key in ("properties", "$defs"))
             for key, one in part.items()
-            if _is_finite(one) and not (key == "default" and not _all_finite(one))
+            if by_name or (_is_finite(one) and not (key == "default" and not _all_finite(one)))
         }
     return [_sayable(one) for one in part] if isinstance(part, list) else part
 

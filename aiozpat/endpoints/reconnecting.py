@@ -60,7 +60,8 @@ class Reconnecting(Endpoint):
         super()._prepare()
         self._live: dict[int, tuple[str, Place]] = {}  # by file descriptor
         # By the endpoints that were given for connecting.
-        self._places: dict[str, Place] = {}  # where they have led to
+        self._given: dict[str, Place] = {}  # where they lead to
+        self._places: dict[str, Place] = {}  # where they have led to, last
         self._greeted: set[str] = set()  # whose latest connection has shaken hands
         self._missed: dict[str, _Missed] = {}  # whose connection has ended
         self._given_up: defaultdict[str, _GivenUp] = defaultdict(_GivenUp)
@@ -71,6 +72,7 @@ class Reconnecting(Endpoint):
             socket.drain_events()
             self._let_go(socket)
         super()._connect(socket, endpoint)
+        self._given[endpoint] = place_of(endpoint)
 
     def _on_event(self, event: MonitorEvent) -> None:
         """Something happened to a connection."""
@@ -96,7 +98,7 @@ class Reconnecting(Endpoint):
 
     def _given_as(self, name: str, place: Place) -> str | None:
         """The endpoint that was given for what libzmq calls so: by the address, once it has connected."""
-        given = {one.endpoint: place_of(one.endpoint) for one in self._addresses if not one.is_bind}
+        given = self._given
         if name in given:
             return name
         of_name = place_of(name)

@@ -358,7 +358,7 @@ class Client:
                     if not deadline > now:
                         raise _too_late(method, deadline, "began")
                     try:
-                        connection = await self._pool.connection(deadline, wait_for_ready, besides=failed)
+                        connection = await self._pool.connection(deadline, wait_for_ready, method, besides=failed)
                     except (Unavailable, ResourceExhausted) as error:
                         if attempts is None or not await self._may_try_again(attempts, error, tried, sent=False):
                             raise

@@ -55,7 +55,7 @@ _log = logging.getLogger("aiozpat.client")
 _monotonic = time.monotonic
 
 _FLUSH_MOST = 256  # calls that leave at once; fewer, if that is half of what is in flight
-_FULL = 0.1  # seconds for which a server that has refused a call comes after those that have not
+_FULL = 0.1  # seconds for which a server that has refused a call of a method comes after others for that method
 
 _any: Callable[[msgspec.Raw], dict[Any, Any]] = msgspec.msgpack.Decoder(dict[str | int, Any]).decode
 
@@ -87,6 +87,7 @@ class Connection(ClientLink):
         "announced",
         "calls",
         "create_future",
+        "full_for",
         "full_until",
         "max_calls",
     )
@@ -107,7 +108,7 @@ class Connection(ClientLink):
         super().__init__(context, endpoint, turn, settings, values, notices)
         self.announced = False  # to whom it may concern that it takes calls
         self.calls: dict[int, Pending[Any]] = {}
-        self.full_until = 0.0
+        self.full_for, self.full_until = "", 0.0  # which method was refused, and how long that is remembered
         self.create_future = self._loop.create_future
         self._call_soon = self._loop.call_soon
         self.max_calls = max_calls
@@ -408,7 +409,7 @@ class Connection(ClientLink):
             self._settle_call(call, _never_ran(call, record.message))
             self._drain_away(error)
         else:
-            self.full_until = _monotonic() + _FULL
+            self.full_for, self.full_until = call.method, _monotonic() + _FULL
             self._settle_call(call, error)
 
     # The session's life

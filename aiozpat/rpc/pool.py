@@ -141,13 +141,11 @@ class Pool:
         """Whether there is no use in waiting for a session."""
         return self.state is ClientState.CLOSED or isinstance(self._reason(), Unimplemented)
 
-    def _pick(self, besides: Collection[Connection]) -> Connection | None:
+    def _pick(self, method: str, besides: Collection[Connection]) -> Connection | None:
         """The session with the fewest calls in flight; of several, each in turn."""
         ready, now = self._ready, _monotonic()
         if not ready:
             return None
-        if not besides:  # a further attempt takes no other call's turn
-            self._turn += 1
         turn = self._turn
         least: Connection | None = None
         fewest = 0
@@ -157,20 +155,23 @@ class Pool:
             if connection in besides:
                 continue
             load = len(connection.calls)
-            if connection.full_until > now:  # it answers at once, and would have the fewest
+            if (
+                connection.full_for == method and connection.full_until > now
+            ):  # it answers at once, and would have the fewest
                 load += _FULL
             if least is None or load < fewest:
                 least, fewest = connection, load
         return least
 
     async def connection(
-        self, deadline: float, wait: bool | None, *, besides: Collection[Connection] = ()
+        self, deadline: float, wait: bool | None, method: str = "", *, besides: Collection[Connection] = ()
     ) -> Connection:
         """A session that takes calls, waited for if need be.
 
         Args:
             deadline: Until when to wait, `time.monotonic()`.
             wait: Whether to wait; the client's own setting by default.
+            method: What is to be called.
             besides: Those that are not wanted, unless there are no others.
 
         Raises:
@@ -181,7 +182,9 @@ class Pool:
             Closed: The client is closed.
         """
         wait = self._wait_for_ready if wait is None else flag("wait_for_ready", wait)
-        while (connection := self._pick(besides) or self._pick(())) is None:
+        if not besides:  # a further attempt takes no other call's turn
+            self._turn += 1
+        while (connection := self._pick(method, besides) or self._pick(method, ())) is None:
             if self.state is ClientState.CLOSED or self._changed is None:
                 raise Closed(f"the client of {self._label} is closed")
             reason = self._reason()

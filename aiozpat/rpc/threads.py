@@ -22,16 +22,19 @@ class Threads:
     """
 
     def __init__(self, most: int) -> None:
-        self._places = anyio.CapacityLimiter(most)
-        self._no_limit = anyio.CapacityLimiter(math.inf)  # anyio's own would be given back when the waiting ends
+        self._places = asyncio.Semaphore(most)
+        self._no_limit = anyio.CapacityLimiter(math.inf)  # one of anyio's would be given back when the waiting ends
 
     async def run(self, job: Job, function: Callable[[], Any]) -> Any:
         """Run a call's handler in a thread, and wait for it. Cancelled, it goes on there, if it has begun."""
-        loop, place, begun = asyncio.get_running_loop(), object(), False
+        loop = asyncio.get_running_loop()
+        begun = freed = False
 
         def free() -> None:
-            with contextlib.suppress(RuntimeError):  # it is, where the function began just when it was given up
-                self._places.release_on_behalf_of(place)
+            nonlocal freed
+            if not freed:  # it is, where the function began just when it was given up
+                freed = True
+                self._places.release()
 
         def in_thread() -> Any:
             nonlocal begun
@@ -42,7 +45,7 @@ class Threads:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for a place
                     loop.call_soon_threadsafe(free)
 
-        await self._places.acquire_on_behalf_of(place)  # until here a deadline ends it, as any call
+        await self._places.acquire()  # until here a deadline ends it, as any call
         job.in_thread = True
         try:
             result = await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=self._no_limit)

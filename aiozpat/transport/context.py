@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import sys
 import threading
 from types import TracebackType
 from typing import Self
@@ -192,8 +193,8 @@ class _ZmqContext(zmq.asyncio.Context):
     """
 
     def __del__(self) -> None:
-        if not self.closed:
-            with contextlib.suppress(RuntimeError):  # at the interpreter's end there are no more threads
+        if not self.closed and not sys.is_finalizing():  # nothing can be waited for then, nor need be
+            with contextlib.suppress(RuntimeError):  # there may be no more threads
                 threading.Thread(target=self.term, name="aiozpat-context-end", daemon=True).start()
 
 

@@ -31,9 +31,15 @@ def place_of(endpoint: str) -> Place:
     host, _, port = rest.rpartition(";")[2].rpartition(":")
     number = int(port) if port.isdigit() else 0
     try:
-        return Place(ip_address(host.strip("[]")).compressed, number, is_address=True)
+        return Place(_address(host.strip("[]")), number, is_address=True)
     except ValueError:
         return Place(host, number, is_address=False)
+
+
+def _address(host: str) -> str:
+    """An address in one spelling: that of IPv4 where it stands for one of those, as on a socket for both."""
+    address = ip_address(host)
+    return (getattr(address, "ipv4_mapped", None) or address).compressed
 
 
 def place_at(endpoint: str, fd: int) -> Place:
@@ -47,7 +53,7 @@ def place_at(endpoint: str, fd: int) -> Place:
         return place
     try:
         host, port = connection.getpeername()[:2]
-        return Place(ip_address(host).compressed, port, is_address=True)
+        return Place(_address(host), port, is_address=True)
     except (OSError, ValueError):
         return place
     finally:
