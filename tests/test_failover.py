@@ -479,18 +479,16 @@ async def test_a_method_that_is_refused_keeps_no_other_from_its_server() -> None
 
 
 async def test_a_second_attempt_takes_no_other_calls_turn() -> None:
-    slow, quick = Counting(), Counting()
-    slow.gate.clear()
+    failing, well = Counting(*(errors.Unavailable("busy") for _ in range(20))), Counting()
     async with (
-        slow.server() as one,
-        quick.server() as two,
-        Client([one.endpoint, two.endpoint], retry=Retry(hedge=0.05)) as client,
+        failing.server() as one,
+        well.server() as two,
+        Client([one.endpoint, two.endpoint], retry=Retry(backoff=0.0)) as client,
     ):
-        await until(lambda: len(client._pool._ready) == 2)
+        await until(lambda: len(client._pool._ready) == 2 and "s.same" in client._idempotent)
         for _ in range(20):
-            await client.call("s.same", idempotent=True)
-            await until(lambda: not slow.waiting and not client.statistics().in_flight)
-        assert slow.calls < 15  # ten, had all the time in the world
+            await client.call("s.same", timeout=PATIENCE)
+        assert (failing.calls, well.calls) == (10, 20)
 
 
 async def test_without_waiting_a_call_that_met_a_drain_is_tried_again_all_the_same(port: int) -> None:

@@ -155,10 +155,8 @@ class Pool:
             if connection in besides:
                 continue
             load = len(connection.calls)
-            if (
-                connection.full_for == method and connection.full_until > now
-            ):  # it answers at once, and would have the fewest
-                load += _FULL
+            if connection.full_for == method and connection.full_until > now:
+                load += _FULL  # it answers at once, and would have the fewest
             if least is None or load < fewest:
                 least, fewest = connection, load
         return least

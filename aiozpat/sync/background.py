@@ -197,7 +197,7 @@ def _undisturbed(function: Callable[[], None]) -> None:
     thread = threading.Thread(target=run, name="aiozpat-sync-turn", daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # there are no more, as at the interpreter's end
+    except RuntimeError:  # there may be no more of them, as, from Python 3.12 on, at the interpreter's end
         run()
     else:
         while thread.is_alive():
