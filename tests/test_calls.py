@@ -1017,7 +1017,8 @@ async def test_a_function_that_is_given_up_keeps_its_thread_until_it_returns() -
     service = aiozpat.Service("threads")
     release = threading.Event()
     ran: list[int] = []
-    most, limit = 0, 0.02
+    limits_of_time: list[asyncio.Timeout] = []
+    most = 0
 
     @service.method
     def work(number: int) -> None:
@@ -1028,7 +1029,8 @@ async def test_a_function_that_is_given_up_keeps_its_thread_until_it_returns() -
         ran.remove(number)
 
     async def impatient(call: Any, proceed: Callable[[], Awaitable[Any]]) -> Any:
-        async with asyncio.timeout(limit):  # the thread is not ended by it
+        async with asyncio.timeout(None) as limit:
+            limits_of_time.append(limit)
             return await proceed()
 
     limits = aiozpat.Limits(max_threads=2)
@@ -1036,15 +1038,23 @@ async def test_a_function_that_is_given_up_keeps_its_thread_until_it_returns() -
         Server(service, bind=LOOPBACK, limits=limits, interceptors=[impatient]) as server,
         Client(server.endpoint) as client,
     ):
-        calls = [client.call("threads.work", number, timeout=PATIENCE) for number in range(10)]
+        calls = [asyncio.create_task(client.call("threads.work", number)) for number in range(10)]
+        await until(lambda: len(ran) == 2 and len(limits_of_time) == 10)
+        for limit in limits_of_time:
+            limit.reschedule(0)  # the threads are not ended by it
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(outcome, errors.RpcError) for outcome in outcomes)
         assert server.statistics().running == 0
-        assert len(ran) == most == 2
+        assert server._executor is not None
+        places = server._executor._callables._threads._places
+        assert places.locked()  # nobody else gets a thread
+        another = asyncio.create_task(client.call("threads.work", 10))
+        await until(lambda: len(limits_of_time) == 11)
+        assert len(ran) == 2
         release.set()
-        await until(lambda: not ran)
-        limit = PATIENCE
-        assert await client.call("threads.work", 10, timeout=PATIENCE) is None
+        await another
+        assert most == 2
+        await until(lambda: not places.locked())
 
 
 async def test_notifications_that_fail_are_counted_and_told_of_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
