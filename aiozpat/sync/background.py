@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import weakref
+from _thread import get_ident
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, NoReturn, TypeVar
@@ -23,7 +24,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger("aiozpat.client")
 _running_loop = asyncio._get_running_loop  # a tenth of what `get_running_loop` costs where there is none
-# Seconds until a thread that waits looks for signals: one that came just before it began to wait does not wake it.
+# Seconds until a waiting main thread looks for signals, as one that came just before it began to wait does not wake it,
+# and until the loop looks for what it was not told of. Other threads get no signals, and waiting so costs a twentieth.
 _GLANCE = 0.5
 
 
@@ -33,6 +35,7 @@ class Background:
     def __init__(self) -> None:
         self.users = 0
         self.forked = False
+        self._main = threading.main_thread().ident
         self._dropping: set[asyncio.Task[None]] = set()  # a loop itself may lose them
         self.over: AiozpatError | None = None  # why it runs nothing any more
         options = {"loop_factory": loop_factory()}
@@ -54,7 +57,9 @@ class Background:
 
         async def until_the_end() -> None:
             try:
-                await self.loop.create_future()
+                while True:
+                    await asyncio.sleep(_GLANCE)
+                    self._works.look()  # two interrupts, one close behind the other, can lose a wake-up
             finally:
                 self._end()
                 for client in tuple(self._clients):
@@ -86,9 +91,11 @@ class Background:
                 self._remind()
             if self.over is not None:  # looked at after it was put in: whoever ended the loop has seen it, or we do
                 self._refuse(self.over)
-            while not work.lock.acquire(timeout=_GLANCE):
-                if self._works.things:  # two interrupts, one close behind the other, can lose a wake-up
-                    self._remind_anew()
+            if get_ident() == self._main:
+                while not work.lock.acquire(timeout=_GLANCE):
+                    pass
+            else:
+                work.lock.acquire()
             self._chain.go_on()
         except BaseException:
             work.abandoned = True
@@ -101,10 +108,6 @@ class Background:
             self._works.remind()
         except RuntimeError:
             _log.debug("the loop ended while a call was made")
-
-    def _remind_anew(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and whoever closed it has seen what is in
-            self._works.wake()
 
     def finish(self, work: Work[Any]) -> None:
         """Let the thread have what came of its work; on the loop."""

@@ -58,9 +58,10 @@ class Mailbox(Generic[T]):
             RuntimeError: The loop is closed.
         """
         self._woken = True
-        self._loop.call_soon_threadsafe(self._look)
+        self._loop.call_soon_threadsafe(self.look)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Have the loop take what is in, on it."""
         self._woken = False  # first: whoever puts something in from here on wakes the loop again
         self._on_mail()
 
