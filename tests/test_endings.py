@@ -14,13 +14,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
 import pytest
 
 import aiozpat
-from aiozpat import Client, Conversation, Limits, Server, Service, errors
+from aiozpat import Client, Conversation, Limits, Retry, Server, Service, errors
 from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.outbox import Outbox
-from aiozpat.rpc import channel
+from aiozpat.rpc import channel, lifespan
 from tests.raw import GOAWAY, RawServer
 from tests.stress.census import census
 from tests.support import LOOPBACK, PATIENCE, Calc, until
@@ -117,6 +118,18 @@ async def test_a_call_that_failed_holds_its_params_no_more() -> None:
         del given
         await asyncio.sleep(0)  # the loop is done with what woke us
         assert ref() is None
+
+
+@pytest.mark.usefixtures("no_gc")
+async def test_a_hedged_call_that_failed_holds_its_params_no_more() -> None:
+    retry = Retry(hedge=60.0)
+    async with Server(_service([]), bind=LOOPBACK) as server, Client(server.endpoint, retry=retry) as client:
+        given = Given(1)
+        ref = weakref.ref(given)
+        with contextlib.suppress(errors.NotFound):
+            await client.call("s.refuse", given, idempotent=True)
+        del given
+        await until(lambda: ref() is None)
 
 
 @pytest.mark.usefixtures("no_gc")
@@ -276,6 +289,100 @@ async def test_a_cancelled_close_leaves_the_lifespans_all_the_same(monkeypatch: 
     with pytest.raises(asyncio.CancelledError):
         await server.close()
     assert state == ["open", "left"]
+
+
+class Slow:
+    """A service whose handler and lifespan take their time to end."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.gate = asyncio.Event()
+        self.service = aiozpat.Service("s", lifespan=self._lifespan)
+        self.service.method(self.work)
+
+    @asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            self.said.append("leaving")
+            await self.gate.wait()
+            self.said.append("left")
+
+    async def work(self) -> None:
+        self.said.append("working")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            self.said.append("cleaned up")
+
+
+async def test_a_close_that_is_cancelled_while_lifespans_end_lets_them_end() -> None:
+    slow = Slow()
+    server = await Server(slow.service, bind=LOOPBACK).__aenter__()
+    closing = asyncio.create_task(server.close())
+    await until(lambda: slow.said == ["leaving"])
+    closing.cancel()
+    await asyncio.sleep(0)
+    slow.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert slow.said == ["leaving", "left"]
+
+
+async def test_lifespans_that_do_not_end_are_cut_where_their_end_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifespan, "_LEAVING", 0.01)
+    slow = Slow()
+    server = await Server(slow.service, bind=LOOPBACK).__aenter__()
+    closing = asyncio.create_task(server.close())
+    await until(lambda: slow.said == ["leaving"])
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert slow.said == ["leaving"]
+
+
+async def test_in_a_cancelled_scope_handlers_clean_up_and_then_lifespans_end() -> None:
+    slow = Slow()
+    slow.gate.set()
+    with anyio.CancelScope() as scope:
+        async with Server(slow.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+            calling = asyncio.create_task(client.call("s.work"))
+            await until(lambda: slow.said == ["working"])
+            scope.cancel()
+            await asyncio.Event().wait()
+    assert scope.cancelled_caught
+    assert slow.said == ["working", "cleaned up", "leaving", "left"]
+    with pytest.raises(errors.Unavailable):
+        await calling
+
+
+async def test_a_cancelled_scope_does_not_cut_the_end_of_lifespans_that_have_begun_to_open() -> None:
+    said: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        said.append("opening")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            said.append("left")
+        yield
+
+    async def cancel_when_opening() -> None:
+        await until(lambda: said == ["opening"])
+        scope.cancel()
+
+    with anyio.CancelScope() as scope:
+        cancelling = asyncio.create_task(cancel_when_opening())
+        async with Server(aiozpat.Service("s", lifespan=lifespan), bind=LOOPBACK):
+            raise AssertionError("it was opened")
+    assert said == ["opening", "left"]
+    await cancelling
 
 
 async def test_a_server_told_to_stop_before_its_block_stops(calc: Calc) -> None:

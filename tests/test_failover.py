@@ -486,6 +486,7 @@ async def test_a_second_attempt_takes_no_other_calls_turn() -> None:
         Client([one.endpoint, two.endpoint], retry=Retry(backoff=0.0)) as client,
     ):
         await until(lambda: len(client._pool._ready) == 2 and "s.same" in client._idempotent)
+        await until(lambda: client.statistics().in_flight == 0)  # they were asked what is idempotent
         for _ in range(20):
             await client.call("s.same", timeout=PATIENCE)
         assert (failing.calls, well.calls) == (10, 20)

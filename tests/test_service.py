@@ -73,6 +73,10 @@ async def _broken(a: aiozpat.Nowhere) -> None:  # type: ignore[name-defined]  # 
     """Nothing."""
 
 
+async def _one_item() -> int:  # type: ignore[misc]  # that is the point
+    yield 1
+
+
 class _OfItsClass:
     @classmethod
     async def method(cls) -> None:
@@ -85,6 +89,7 @@ class _OfItsClass:
         (_no_annotation, "has no annotation"),
         (_any_number, "can't be typed"),
         (_generator, "plain generator"),
+        (_one_item, r"yields, so .* -> AsyncIterator\[\.\.\.\] instead of <class 'int'>"),
         (_no_yield, "write it with `yield`"),
         (_two_streams, "second stream"),
         (_unknown, "can't be resolved"),

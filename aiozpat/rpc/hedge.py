@@ -28,21 +28,31 @@ async def race(
         Exception: What one attempt raised, if it is final; else both failed, and that is what the last of them did.
     """
     running = {asyncio.ensure_future(attempt())}
+    answer: asyncio.Task[Any] | None = None
     try:
         while not (await asyncio.wait(running, timeout=delay))[0]:
             if again():
                 running.add(asyncio.ensure_future(attempt()))
                 break
             delay = max(2 * delay, _LEAST)  # where there is no more to spend, thousands of calls may ask
-        while True:
-            done, waiting = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            errors = {task: task.exception() for task in done}  # of all, or asyncio would complain of some
-            answers = [task for task, error in errors.items() if error is None]
-            answers += [task for task, error in errors.items() if error is not None and (not waiting or final(error))]
-            if answers:
-                return answers[0].result()
-            running = waiting
+        while answer is None:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            answer = _answer(done, final, last=not running)
+        return answer.result()
     finally:
         for task in running:
             task.cancel()
-        await asyncio.wait(running)
+        if running:
+            await asyncio.wait(running)
+        done = running = set()
+        answer = None  # what it raised holds this frame: the two would keep each other, and the call's params
+
+
+def _answer(
+    done: set[asyncio.Task[Any]], final: Callable[[BaseException], bool], *, last: bool
+) -> asyncio.Task[Any] | None:
+    """The attempt that counts among those that have ended: one with a result, or else with an error that is final."""
+    errors = {task: task.exception() for task in done}  # of all, or asyncio would complain of some
+    answers = [task for task, error in errors.items() if error is None]
+    answers += [task for task, error in errors.items() if error is not None and (last or final(error))]
+    return answers[0] if answers else None

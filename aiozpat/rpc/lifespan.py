@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeAlias
 
+from anyio import CancelScope, move_on_after
+
 from aiozpat.errors import UsageError
 
 _log = logging.getLogger("aiozpat.server")
+_LEAVING = 5.0  # seconds to end in, where the wait for it was cancelled; then they are too
 Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 
 
@@ -45,9 +48,9 @@ class Lifespans:
             await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             self._task.cancel()
-            await asyncio.wait({self._task})
-            if not self._task.cancelled() and (error := self._task.exception()) is not None:
-                _log.error("a service's lifespan failed when its start was cancelled", exc_info=error)
+            with CancelScope(shield=True):  # a cancelled scope of anyio's cancels again and again
+                await asyncio.wait({self._task})
+            _log_failure(self._task, "when its start was cancelled")
             raise
         finally:
             waiting.cancel()
@@ -73,6 +76,22 @@ class Lifespans:
 
     async def close(self) -> None:
         """Leave them, the last one first; what one of them raises, this raises."""
-        if self._task is not None:
-            self._stop.set()
-            await self._task
+        if self._task is None:
+            return
+        self._stop.set()
+        try:
+            await asyncio.wait({self._task})
+        except asyncio.CancelledError:
+            try:
+                with move_on_after(_LEAVING, shield=True):  # a cancelled scope of anyio's cancels again and again
+                    await asyncio.wait({self._task})
+            finally:
+                self._task.cancel()
+                _log_failure(self._task, "when its end was cancelled")
+            raise
+        await self._task
+
+
+def _log_failure(task: asyncio.Task[None], when: str) -> None:
+    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a service's lifespan failed %s", when, exc_info=error)

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
+from anyio import CancelScope
+
 from aiozpat.checks import flag, given, number
 from aiozpat.codec import JSON, Codec, Values
 from aiozpat.errors import Closed, UsageError
@@ -251,7 +253,7 @@ class Server:
 
         Args:
             grace: Seconds for the running calls to finish; the constructor's by default. 0 ends them at once.
-                Cancelled, it ends them and closes.
+                Cancelled, it ends them and closes; lifespans then have 5 s to end.
 
         Raises:
             UsageError: On another loop.
@@ -282,7 +284,8 @@ class Server:
                 self._notices.note("call left running", f"{left} handlers did not end when they were cancelled")
             await listener.bye("the server has ended", _GOODBYE)
         except BaseException:
-            await executor.stop(timeout=_CLEANING_UP)  # what the lifespans gave, handlers need to the last
+            with CancelScope(shield=True):  # a cancelled scope of anyio's cancels again and again
+                await executor.stop(timeout=_CLEANING_UP)  # what the lifespans gave, handlers need to the last
             raise
         finally:
             executor.close()

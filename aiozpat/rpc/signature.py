@@ -94,6 +94,8 @@ def _result_of(name: str, function: Callable[..., Any], hint: Any) -> tuple[bool
             "async def with yield, -> AsyncIterator[...]"
         )
     if inspect.isasyncgenfunction(function):
+        if not _is_stream(hint) and hint not in (Any, object):
+            raise UsageError(f"{name} yields, so what it gives is a stream: -> AsyncIterator[...] instead of {hint}")
         return True, _item_of(hint) if _is_stream(hint) else Any
     if not _is_stream(hint):
         return False, hint
