@@ -86,6 +86,23 @@ async def test_interceptors_run_around_each_call_in_their_order() -> None:
         assert seen[-2:] == ["c2 done", "c1 done"]
 
 
+async def test_an_interceptor_that_is_no_coroutine_function_is_told_so() -> None:
+    def plain(call: ClientCall | Call, proceed: Proceed) -> None:
+        """It forgets `async`."""
+
+    says = r"an interceptor is `async def f\(call, proceed\)`; <function .*plain.* gave None"
+    wrong: Any = [plain]
+    async with (
+        Server(echo_service(), bind=LOOPBACK, interceptors=wrong) as server,
+        Client(server.endpoint) as client,
+        Client(server.endpoint, interceptors=wrong) as other,
+    ):
+        with pytest.raises(errors.Internal, match=says):
+            await client.call("s.add", 1, 2)
+        with pytest.raises(TypeError, match=says):
+            await other.call("s.add", 1, 2)
+
+
 async def test_metadata_added_on_the_way_reaches_the_handler() -> None:
     async def sign(call: ClientCall, proceed: Proceed) -> Any:
         call.metadata["signed"] = "yes"

@@ -277,6 +277,26 @@ async def test_a_lifespan_that_fails_keeps_the_server_from_opening() -> None:
             pass
 
 
+async def test_a_lifespan_that_keeps_what_another_raised_keeps_the_server_from_opening_too() -> None:
+    @contextlib.asynccontextmanager
+    async def quiet() -> AsyncIterator[None]:
+        with contextlib.suppress(LookupError):
+            yield
+
+    database: str | None = None
+
+    @contextlib.asynccontextmanager
+    async def failing() -> AsyncIterator[None]:
+        if database is None:
+            raise LookupError("no database")
+        yield
+
+    with pytest.raises(errors.UsageError, match=r"the one of two raised, .* LookupError\('no database'\)") as raised:
+        async with Server(Service("one", lifespan=quiet), Service("two", lifespan=failing), bind=LOOPBACK):
+            pass
+    assert isinstance(raised.value.__cause__, LookupError)
+
+
 async def test_a_lifespan_that_ends_by_itself_stops_the_server(caplog: pytest.LogCaptureFixture) -> None:
     lost = asyncio.Event()
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -412,6 +412,11 @@ class Unannotated:
         raise NotImplementedError
 
 
+class Plain:
+    def count(self) -> Iterator[int]:
+        raise NotImplementedError
+
+
 class Empty:
     pass
 
@@ -423,6 +428,10 @@ async def test_what_cant_be_an_interface_says_what_to_do() -> None:
                 client.stub(abstract)  # type: ignore[type-abstract]  # the mistake
         with pytest.raises(errors.UsageError, match=r"Unannotated\.add: parameter 'a' has no annotation"):
             client.stub(Unannotated)
+        with pytest.raises(
+            errors.UsageError, match=r"Plain\.count gives .*: write -> AsyncIterator\[\.\.\.\], in an inter"
+        ):
+            client.stub(Plain)
         with pytest.raises(errors.UsageError, match="no public methods"):
             client.stub(Empty)
         with pytest.raises(errors.UsageError, match="is a class"):

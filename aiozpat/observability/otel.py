@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiozpat.errors import RpcError, UsageError, text_of
+from aiozpat.errors import RpcError, text_of
 from aiozpat.observability.calls import AnyCall, Proceed, on_server, outcome
 from aiozpat.version import __version__
 
@@ -14,7 +14,9 @@ try:
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 except ImportError as error:
-    raise UsageError("aiozpat.observability.otel needs OpenTelemetry: pip install 'aiozpat[otel]'") from error
+    raise ImportError("aiozpat.observability.otel needs OpenTelemetry: pip install 'aiozpat[otel]'") from error
+
+__all__ = ["Tracing"]
 
 # The version of the conventions in which the names below are as used here.
 _SCHEMA = "https://opentelemetry.io/schemas/1.44.0"

@@ -17,11 +17,13 @@ try:
     from prometheus_client import REGISTRY, CollectorRegistry
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 except ImportError as error:
-    raise UsageError(
+    raise ImportError(
         "aiozpat.observability.prometheus needs prometheus-client: pip install 'aiozpat[prometheus]'"
     ) from error
 
 from aiozpat.observability.snapshots import Snapshots, Watched, families
+
+__all__ = ["Metrics"]
 
 # Seconds; from a call on the same machine to one that waits for something slow.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

@@ -75,8 +75,16 @@ def chain(interceptors: Sequence[Callable[[C, Proceed], Awaitable[Any]]], call: 
     """
     proceed = last
     for interceptor in reversed(interceptors):
-        proceed = partial(interceptor, call, proceed)
+        proceed = partial(_step, interceptor, call, proceed)
     return proceed
+
+
+def _step(interceptor: Callable[[C, Proceed], Awaitable[Any]], call: C, proceed: Proceed) -> Awaitable[Any]:
+    """One interceptor's part; that it is written without `async` is found out here, where it has given something."""
+    part: object = interceptor(call, proceed)
+    if not isinstance(part, Awaitable):
+        raise TypeError(f"an interceptor is `async def f(call, proceed)`; {interceptor!r} gave {part!r}")
+    return part
 
 
 async def run_within(

@@ -35,6 +35,8 @@ class Lifespans:
         self._on_end = on_end
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
+        self._opening = ""
+        self._failure: BaseException | None = None
         self.states: dict[str, Any] = {}
 
     async def open(self) -> None:
@@ -54,8 +56,12 @@ class Lifespans:
             raise
         finally:
             waiting.cancel()
-        if self._task.done():
+        if not ready.is_set():
             await self._task
+            raise UsageError(
+                f"a lifespan kept what the one of {self._opening} raised, so that the services can't begin: "
+                f"{self._failure!r}"
+            ) from self._failure
         self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -65,12 +71,12 @@ class Lifespans:
     async def _live(self, ready: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:
             for name, lifespan in self._lifespans:
-                entered = lifespan()
-                if not hasattr(entered, "__aenter__"):
-                    raise UsageError(
-                        f"the lifespan of {name} gives {entered!r}: decorate it with contextlib.asynccontextmanager"
-                    )
-                self.states[name] = await stack.enter_async_context(entered)
+                self._opening = name
+                try:
+                    self.states[name] = await stack.enter_async_context(_made(name, lifespan))
+                except BaseException as error:
+                    self._failure = error  # those before it may keep it to themselves
+                    raise
             ready.set()
             await self._stop.wait()
 
@@ -90,6 +96,13 @@ class Lifespans:
                 _log_failure(self._task, "when its end was cancelled")
             raise
         await self._task
+
+
+def _made(name: str, lifespan: Lifespan) -> AbstractAsyncContextManager[Any]:
+    context = lifespan()
+    if not hasattr(context, "__aenter__"):
+        raise UsageError(f"the lifespan of {name} gives {context!r}: decorate it with contextlib.asynccontextmanager")
+    return context
 
 
 def _log_failure(task: asyncio.Task[None], when: str) -> None:

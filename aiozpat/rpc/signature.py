@@ -88,7 +88,12 @@ def _parameters(name: str, function: Callable[..., Any]) -> Iterable[inspect.Par
 
 def _result_of(name: str, function: Callable[..., Any], hint: Any) -> tuple[bool, Any]:
     """Whether the answer is a stream, and the type of the result or item."""
-    if inspect.isgeneratorfunction(function) or _origin(hint) in (Iterator, Generator):
+    if not inspect.isgeneratorfunction(function) and _origin(hint) in (Iterator, Generator):
+        raise UsageError(
+            f"{name} gives {hint}, which would block the loop: write -> AsyncIterator[...], in an interface as a plain "
+            "def, for aiozpat.sync too"
+        )
+    if inspect.isgeneratorfunction(function):
         raise UsageError(
             f"{name} is a plain generator, which would block the loop; write it as an async generator: "
             "async def with yield, -> AsyncIterator[...]"

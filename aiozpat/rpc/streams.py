@@ -380,8 +380,8 @@ class Conversation(Stream[T], Generic[T, R]):
     async def result(self) -> R:
         """Wait for the result, for methods that give one; None where the answer was a stream, at its end.
 
-        A stream's items are to be read first: with as many unread as `window` allows, it does not end. Cancelled, it
-        may be waited for again.
+        A stream's items are to be read first: with as many unread as `window` allows, it does not end. There is no time
+        limit for it but the conversation's `timeout`. Cancelled, it may be waited for again.
 
         Raises:
             RpcError: As for `Client.call`.

@@ -371,7 +371,7 @@ class Client:
             args: The params by position, without the one that takes the stream.
             params: The params by name, instead of `args`.
             timeout: As for `stream`.
-            idle_timeout: As for `stream`.
+            idle_timeout: As for `stream`; not for sending, nor for the result.
             window: As for `stream`.
             item_type: What to decode each item of the answer into.
             result_type: What to decode the result into, of a method that gives one.

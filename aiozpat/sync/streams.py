@@ -168,7 +168,8 @@ class Conversation(_Block[T, rpc.Conversation[Any, Any]], Generic[T, R]):
     def result(self) -> R:
         """Wait for the result, for methods that give one; None where the answer was a stream, at its end.
 
-        A stream's items are to be read first: with as many unread as `window` allows, it does not end.
+        A stream's items are to be read first: with as many unread as `window` allows, it does not end. There is no time
+        limit for it but the conversation's `timeout`.
 
         Raises:
             RpcError: As for `Client.call`.
