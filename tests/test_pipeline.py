@@ -8,7 +8,7 @@ import errno
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ import zmq.asyncio
 import aiozpat
 from aiozpat import Dealer, Pair, Publisher, Puller, Pusher, Router, SocketOptions, Subscriber, TimedOut, errors
 from aiozpat.endpoints import reconnecting
-from aiozpat.transport import place_of
+from aiozpat.transport import Socket, place_of
 from tests.support import LOOPBACK, PATIENCE, Process, in_thread, until
 
 Start = Callable[..., Process]
@@ -436,6 +436,47 @@ async def test_who_sent_too_much_is_said_to_have(
         await until(lambda: puller.statistics().notices.get("connection given up") == 1)
     [line] = caplog.messages
     assert f"{pusher.endpoint} broke ZeroMQ's rules, by a message over SocketOptions.max_message_bytes" in line
+
+
+@contextlib.asynccontextmanager
+async def puller_of_ten(pusher: Pusher) -> AsyncIterator[Puller]:
+    """A puller that holds ten messages, and leaves five more, and what ends the connection, to libzmq."""
+    options = SocketOptions(max_message_bytes=1000, receive_queue_messages=10)
+    async with Puller(connect=pusher.endpoint, options=options) as puller:
+        await pusher.send_many([b"%d" % number for number in range(15)])
+        await pusher.send(bytes(1001))
+        yield puller
+
+
+async def test_what_has_come_from_who_is_given_up_is_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconnecting, "_GIVEN_UP", 0.02)
+    monkeypatch.setattr(reconnecting, "_SURE", 0.01)
+    looks: list[bool] = []
+    has_input = Socket.has_input
+
+    def look(socket: Socket) -> bool:
+        looks.append(has_input(socket))
+        return looks[-1]
+
+    monkeypatch.setattr(Socket, "has_input", look)
+    async with Pusher(bind=LOOPBACK) as pusher, puller_of_ten(pusher) as puller:
+        await until(lambda: len(looks) >= 3 or "connection given up" in puller.statistics().notices)
+        for number in range(15):
+            assert (await puller.recv(PATIENCE)).body == b"%d" % number
+        await pusher.send("on a new connection")
+        assert (await puller.recv(PATIENCE)).text() == "on a new connection"
+        assert puller.statistics().notices == {"connection given up": 1}
+
+
+async def test_that_unread_messages_may_be_dropped_with_a_connection_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reconnecting, "_GIVEN_UP", 0.02)
+    monkeypatch.setattr(reconnecting, "_AT_LAST", 0.0)
+    async with Pusher(bind=LOOPBACK) as pusher, puller_of_ten(pusher) as puller:
+        await until(lambda: "connection given up" in puller.statistics().notices)
+        assert puller.statistics().notices == {"unread may be dropped": 1, "connection given up": 1}
+    assert f"of what had come from {pusher.endpoint}, which is given up, some may be dropped" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(

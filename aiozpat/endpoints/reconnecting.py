@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import ClassVar
 
 from aiozpat.endpoints.base import Endpoint
 from aiozpat.transport import MonitorEvent, MonitorEventKind, Place, Socket, place_at, place_of
@@ -14,7 +15,7 @@ _GIVEN_UP = 1.0  # seconds after which a connection that is not tried again was 
 _LONGEST = 5  # how often that is doubled at most, for who is given up again and again
 _CALM = 120.0  # seconds without that, after which it is a second again
 _SURE = 0.1  # seconds; libzmq says within a millisecond or so that it tries again
-_AT_LAST = 60.0  # seconds after which others that come and go are waited for no more
+_AT_LAST = 60.0  # seconds after which others that come and go, and what is unread, are waited for no more
 
 
 @dataclass(slots=True)
@@ -52,9 +53,15 @@ class _Missed:
     since: float
     let_go: bool = False
 
+    def is_sure(self, now: float) -> bool:
+        """Whether libzmq would have said by now that it tries again."""
+        return now - self.since >= _SURE
+
 
 class Reconnecting(Endpoint):
     """An endpoint that connects again where libzmq will not; arguments as for `Endpoint`."""
+
+    _breach: ClassVar[str] = "a message over SocketOptions.max_message_bytes"  # what a peer is given up for
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -138,14 +145,16 @@ class Reconnecting(Endpoint):
         if missed is None:
             return
         now = loop.time()
-        if now - missed.since < _AT_LAST and any(now - one.since < _SURE for one in self._missed.values()):
-            missed.timer = loop.call_later(_SURE, self._connect_again, endpoint)  # that one is tried again most likely
+        if now - missed.since < _AT_LAST and (
+            # Those that ended just now are tried again most likely; and to let go drops what is unread.
+            not all(one.is_sure(now) for one in self._missed.values()) or socket.has_input()
+        ):
+            missed.timer = loop.call_later(_SURE, self._connect_again, endpoint)
             return
         self._let_go(socket)
         del self._missed[endpoint]
         self._given_up[endpoint].once_more(now)
-        text = f"{self!r}: {self._why_given_up(endpoint)}; connecting again"
-        self._notices.note("connection given up", text)
+        self._note_given_up(endpoint)
         for _ in range(sum(one.endpoint == endpoint and not one.is_bind for one in self._addresses)):
             socket.connect_again(endpoint)
 
@@ -154,6 +163,9 @@ class Reconnecting(Endpoint):
         for endpoint, missed in self._missed.items():
             if not missed.let_go:
                 missed.let_go = True
+                if socket.has_input():
+                    text = f"{self!r}: of what had come from {endpoint}, which is given up, some may be dropped unread"
+                    self._notices.note("unread may be dropped", text)
                 socket.disconnect(endpoint)
                 for fd in [fd for fd, (of, _) in self._live.items() if of == endpoint]:  # where it was given twice
                     del self._live[fd]
@@ -162,9 +174,12 @@ class Reconnecting(Endpoint):
     def _on_gone(self, fd: int) -> None:
         """A connection has ended."""
 
+    def _note_given_up(self, endpoint: str) -> None:
+        self._notices.note("connection given up", f"{self!r}: {self._why_given_up(endpoint)}; connecting again")
+
     def _why_given_up(self, endpoint: str) -> str:
         if endpoint in self._greeted:
-            return f"{endpoint} broke ZeroMQ's rules, by a message over SocketOptions.max_message_bytes most likely"
+            return f"{endpoint} broke ZeroMQ's rules, by {self._breach} most likely"
         # libzmq has no event for a socket type that does not match: the connection ends without a handshake.
         return f"no handshake with {endpoint}: its socket type does not go with {self._kind.name}, or it speaks no ZMTP"
 

@@ -224,11 +224,16 @@ class Socket:
         self.look()  # over inproc, what the peer sends before the first look at EVENTS would not wake the FD
         self._endpoints.append(attach.connect(self._socket, endpoint, ipv6=self._options.ipv6))
 
+    def has_input(self) -> bool:
+        """Whether a message waits in libzmq's queues, as while this is paused."""
+        self.look()  # the edge is consumed
+        return bool(self._events() & _POLLIN)
+
     def disconnect(self, endpoint: str) -> None:
         """Let go of what libzmq does not connect to any more: it gives up a peer that broke its rules.
 
-        To be done before any other `connect`. libzmq may have freed the session, and still knows its address in memory:
-        it would end another one that has come to be there.
+        What came from there and was not received is dropped. To be done before any other `connect`: libzmq may have
+        freed the session, and still knows its address in memory; it would end another one that has come to be there.
         """
         with contextlib.suppress(zmq.ZMQError):  # it may have forgotten the endpoint as well
             self._socket.disconnect(endpoint)
