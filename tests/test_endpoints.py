@@ -1388,6 +1388,34 @@ async def test_a_requester_outlives_a_message_that_is_too_large(monkeypatch: pyt
     await serving
 
 
+async def test_who_breaks_reqs_framing_is_counted_though_requests_are_given_up_sooner(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reconnecting, "_SURE", 0.0)
+    async with Router(bind=LOOPBACK, framing="raw") as router, Requester(connect=router.endpoint) as requester:
+        for number in (1, 2):
+            asking = asyncio.create_task(requester.request("hello"))
+            request = await router.recv(PATIENCE)
+            await router.send(request.identity, "without the empty frame before it")
+            await until(lambda: bool(requester._missed))
+            asking.cancel()
+            await asyncio.wait({asking})
+            assert requester.statistics().notices == {"connection given up": number}
+    [line] = caplog.messages
+    assert f"{router.endpoint} broke ZeroMQ's rules, by a reply without the empty frame before it, or one over" in line
+
+
+async def test_a_requester_on_inproc_outlives_its_replier() -> None:
+    async with Requester(connect="inproc://replaced") as requester:
+        for _ in range(2):
+            async with Replier(bind="inproc://replaced") as replier:
+                serving = asyncio.create_task(replier.serve(echo_of))
+                with contextlib.suppress(TimedOut):  # the first request since then is in vain
+                    await requester.request("hello", timeout=0.05)
+                assert (await requester.request("hello", timeout=PATIENCE)).text() == "hello"
+            await serving
+
+
 async def test_a_socket_that_a_requester_gave_up_takes_its_missed_endpoints_along(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,9 +50,13 @@ class Endpoint:
     answer holds all of them up. Addresses are safe from that, and so is what has a context of its own. What is bound to
     is looked up on the loop itself: give an address there.
 
+    Over inproc:// libzmq connects once: when who was bound there has closed, nothing goes on to who binds after it.
+    `connect` again then; a `Requester` does so by itself, with the request after one that was given up. An endpoint
+    leaves one of its addresses only by closing: there is no unbind or disconnect.
+
     Args:
         bind: One endpoint or several to listen on; port `*` lets the system choose.
-        connect: One endpoint or several to connect to, in the background and for ever.
+        connect: One endpoint or several to connect to, in the background and, but for inproc://, for ever.
         linger: Seconds for which messages sent just before closing are still delivered; half a second at most where
             the block is left by a cancellation.
         options: Options of the socket.

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from aiozpat.endpoints.inbox import Inbox
 from aiozpat.endpoints.line import Line, within
+from aiozpat.endpoints.peers import is_inproc
 from aiozpat.endpoints.reconnecting import Reconnecting
 from aiozpat.errors import TimedOut
 from aiozpat.message import FrameLike, Message, to_frames
@@ -48,6 +49,7 @@ class Requester(Reconnecting):
     """
 
     _kind = SocketKind.REQ
+    _breach = "a reply without the empty frame before it, or one over SocketOptions.max_message_bytes,"
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -93,7 +95,12 @@ class Requester(Reconnecting):
         async with self._turn:
             self._usable()
             awaited[0] = _PEER
-            await self._line.send(lambda: self._try_to_ask(parts), None)
+            try:
+                await self._line.send(lambda: self._try_to_ask(parts), None)
+            except asyncio.CancelledError:
+                if any(is_inproc(address.endpoint) for address in self._addresses):
+                    self._abandon()  # libzmq does not connect again there: who was bound may have been replaced
+                raise
             awaited[0] = _REPLY
             self._asked = True
             try:
@@ -122,16 +129,24 @@ class Requester(Reconnecting):
         return socket
 
     def _abandon(self) -> None:
-        """The reply of the request that was sent is not wanted any more: nor is the socket that would get it."""
+        """A request is given up: nor is the socket wanted any more that would get its reply."""
         self._inbox.clear()  # where it may be already
         if self._socket is None or self._closed or self._binds:
             return
+        self._note_missed(self._socket)
         self._socket.detach(0)
         self._forget()
         # A socket begins with its first address, and that which was asked last may be dead.
         turn = self._turn_among_addresses()
         self._addresses = self._addresses[turn:] + self._addresses[:turn]
         self._first = 0
+
+    def _note_missed(self, socket: Socket) -> None:
+        """Count who was given up: the next request connects again before `_connect_again` would."""
+        socket.drain_events()
+        now = asyncio.get_running_loop().time()
+        for endpoint in [endpoint for endpoint, missed in self._missed.items() if missed.is_sure(now)]:
+            self._note_given_up(endpoint)
 
     def connect(self, endpoint: str) -> None:
         """Connect to one more endpoint, in the background; its turn comes after that of the others.
