@@ -1142,6 +1142,36 @@ def test_waiting_on_another_loop_of_the_same_thread_is_refused(kind: str) -> Non
         second.close()
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="only the thread is looked at there, until something waits")
+def test_use_on_another_loop_of_the_same_thread_is_refused_at_once() -> None:
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    pusher, puller = Pusher(bind=LOOPBACK), Puller()
+
+    async def begin() -> None:
+        await pusher.__aenter__()
+        await puller.__aenter__()
+        puller.connect(pusher.endpoint)
+        await pusher.send_many(["one", "two", "three"])
+        await until(lambda: puller.statistics().waiting == 3)
+        assert (await puller.recv()).text() == "one"
+
+    async def end() -> None:
+        assert [message.text() for message in await puller.recv_many()] == ["two", "three"]
+        await pusher.close()
+        await puller.close()
+
+    try:
+        first.run_until_complete(begin())
+        for use in (puller.recv, puller.__anext__, lambda: pusher.send("four")):
+            with pytest.raises(errors.UsageError, match="another event loop"):
+                second.run_until_complete(use())
+        assert pusher.statistics().sent == 3
+        first.run_until_complete(end())
+    finally:
+        first.close()
+        second.close()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
 @pytest.mark.parametrize("left", [0, 2, 3, 4, 7, 8, 12, 17])
 def test_where_no_files_are_left_there_is_an_error_and_the_process_lives(left: int) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
+import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import ClassVar, Self
 
@@ -33,6 +34,11 @@ _log = logging.getLogger("aiozpat.endpoints")
 INBOX_LIMIT = 1000
 HURRIED_LINGER = 0.5  # seconds; a second, and the interpreter's own end, would feel like hanging
 MAX_FRAMES = 65_536  # of one message; a longer one is dropped and counted
+
+# What tells, at least cost, whether a loop is one's own: the running one. On 3.11, where to ask for that takes a system
+# call, only the thread: on another loop of that, up to 128 messages pass before one is refused.
+here: Callable[[], object] = asyncio._get_running_loop if sys.version_info >= (3, 12) else threading.get_ident
+_NOWHERE = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ class Endpoint:
         self._given_context = context_given(context)
         self._context: Context | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
+        self._here: object = _NOWHERE
         self._closed = False
         self._ended = False  # closed, and all that is to be waited for with that was
         self._notices = Notices(_log)
@@ -154,7 +160,7 @@ class Endpoint:
         if self._closed or self._socket is not None:
             raise UsageError(f"{self!r} was entered before; make a new one")
         self._loop = asyncio.get_running_loop()
-        self._thread = get_ident()
+        self._here = here()
         self._context = self._given_context or Context.current()
         self._context.hold()
         try:
@@ -167,8 +173,8 @@ class Endpoint:
         return self
 
     def _on_fork(self) -> None:
-        """Belong to no thread of this process, so that whatever is done with it is looked at first."""
-        self._thread = 0
+        """Belong to no loop of this process, so that whatever is done with it is looked at first."""
+        self._here = _NOWHERE
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
-from threading import get_ident
 from typing import Any
 
-from aiozpat.endpoints.base import Endpoint
+from aiozpat.endpoints.base import Endpoint, here
 from aiozpat.endpoints.line import Line, within
 from aiozpat.errors import TimedOut
 from aiozpat.message import FrameLike, Payload, payload_frames, to_frames
@@ -71,7 +70,7 @@ class Outgoing(Endpoint):
 
         It is no coroutine function, since nearly always the message leaves at once, and a coroutine costs as well.
         """
-        if get_ident() != self._thread:  # that it is open, `_try` sees
+        if here() != self._here:  # that it is open, `_try` sees
             self._usable()
         if self._sent % YIELD == YIELD - 1 and (self._turning or self._turned != self._sent):
             return self._finish(parts, timeout, after_a_turn=True)
