@@ -93,6 +93,31 @@ def test_every_name_that_expires_is_told_even_if_telling_fails() -> None:
         told.clear()
 
 
+def test_a_method_does_its_own_work_even_if_telling_of_another_name_fails() -> None:
+    def fail(name: str) -> None:
+        raise ValueError(name)
+
+    clock = Clock()
+    table = RoutingTable(expiry=10.0, clock=clock, on_expired=fail)
+    table.add("a", b"1")
+    clock.now += 4
+    table.add("b", b"2")
+    clock.now += 7
+    with pytest.raises(ValueError, match="a"):
+        table.touch(b"2")
+    clock.now += 9
+    assert list(table) == ["b"]
+    table.add("c", b"3")
+    clock.now += 2
+    with pytest.raises(ValueError, match="b"):
+        table.add("d", b"4")
+    assert list(table) == ["c", "d"]
+    clock.now += 8
+    with pytest.raises(ValueError, match="c"):
+        table.remove("d")
+    assert list(table) == []
+
+
 def test_it_is_bounded() -> None:
     clock = Clock()
     table = RoutingTable(expiry=10.0, limit=2, clock=clock)

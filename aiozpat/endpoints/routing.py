@@ -32,8 +32,8 @@ class RoutingTable:
             peers that only listen.
         limit: Entries at most.
         on_expired: Called with each name that is forgotten so, for what is kept beside the table. Any method may find
-            that it is time. What it raises comes out of that method once it was called for all the others; an
-            `ExceptionGroup` if it raised several times.
+            that it is time. What it raises comes out of that method once it was called for all the others, and the
+            method's own work is done; an `ExceptionGroup` if it raised several times.
         clock: What gives the time in seconds; only tests need another.
 
     Raises:
@@ -83,7 +83,12 @@ class RoutingTable:
         """
         if type(name) is not str or type(identity) is not bytes:
             raise TypeError(f"a name is text, an identity bytes as in message.identity; got {name!r} and {identity!r}")
-        self.expire()
+        try:
+            self.expire()
+        finally:
+            self._add(name, identity)
+
+    def _add(self, name: str, identity: bytes) -> None:
         former = self._names.get(identity)
         if former is not None and former != name:
             self._forget(former)
@@ -96,11 +101,13 @@ class RoutingTable:
 
     def touch(self, identity: bytes) -> str | None:
         """A word came from there: its name, `None` if it has none; its time begins anew."""
-        self.expire()
-        name = self._names.get(identity)
-        if name is not None:
-            self._entries[name] = _Entry(identity, self._clock())
-            self._entries.move_to_end(name)
+        try:
+            self.expire()
+        finally:
+            name = self._names.get(identity)
+            if name is not None:
+                self._entries[name] = _Entry(identity, self._clock())
+                self._entries.move_to_end(name)
         return name
 
     def identity(self, name: str) -> bytes | None:
@@ -116,11 +123,13 @@ class RoutingTable:
 
     def remove(self, name: str) -> bool:
         """Forget a name, as after `PeerUnreachable`; False if nobody had it."""
-        self.expire()
-        if name not in self._entries:
-            return False
-        self._forget(name)
-        return True
+        try:
+            self.expire()
+        finally:
+            there = name in self._entries
+            if there:
+                self._forget(name)
+        return there
 
     def _forget(self, name: str) -> None:
         del self._names[self._entries.pop(name).identity]
