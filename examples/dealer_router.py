@@ -26,8 +26,8 @@ async def serve(router: aiozpat.Router) -> None:
         asked.setdefault(request.identity, []).append(request)
         if len(asked[request.identity]) == 3:
             for kept in reversed(asked.pop(request.identity)):
-                with contextlib.suppress(aiozpat.PeerUnreachable):  # a client that has left is no reason to end
-                    await kept.reply(kept.body)
+                with contextlib.suppress(aiozpat.PeerUnreachable, aiozpat.TimedOut):
+                    await kept.reply(kept.body, timeout=0)  # who has left, or does not read, ends and holds up nothing
 
 
 async def ask(endpoint: str, name: str) -> str:

@@ -26,13 +26,13 @@ async def forward(router: aiozpat.Router) -> None:
                 asker, identity = clients.touch(request.identity), clients.identity(recipient)
                 answer = f"{recipient} is not here"
                 if identity is not None:
-                    with contextlib.suppress(aiozpat.PeerUnreachable):  # it went without a word
-                        await router.send(identity, f"{text.upper()}, from {asker}")
+                    with contextlib.suppress(aiozpat.PeerUnreachable, aiozpat.TimedOut):  # gone, or does not read
+                        await router.send(identity, f"{text.upper()}, from {asker}", timeout=0)
                         answer = f"shown on {recipient}"
             case _:
                 answer = "what?"
-        with contextlib.suppress(aiozpat.PeerUnreachable):
-            await request.reply(answer)
+        with contextlib.suppress(aiozpat.PeerUnreachable, aiozpat.TimedOut):
+            await request.reply(answer, timeout=0)
 
 
 async def ask(dealer: aiozpat.Dealer, *frames: str) -> str:

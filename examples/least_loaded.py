@@ -6,6 +6,7 @@ Prints:
 """
 
 import asyncio
+import contextlib
 
 import aiozpat
 
@@ -20,13 +21,17 @@ async def broker(router: aiozpat.Router) -> None:
                 load[message.identity] = 0
             case (b"DONE", client, answer) if message.identity in load:
                 load[message.identity] -= 1
-                await router.send(client, answer)
+                with contextlib.suppress(aiozpat.PeerUnreachable, aiozpat.TimedOut):  # it is gone, or does not read
+                    await router.send(client, answer, timeout=0)
             case _:
                 queue.append(message)
         while queue and load and min(load.values()) < 2:  # one to do, one to go on with; the others can go to any
-            worker, job = min(load, key=load.__getitem__), queue.pop(0)
-            load[worker] += 1
-            await router.send(worker, job.identity, job.body)
+            worker, job = min(load, key=load.__getitem__), queue[0]
+            in_hand = load.pop(worker)
+            with contextlib.suppress(aiozpat.PeerUnreachable):  # it is out then, and another gets the job
+                await router.send(worker, job.identity, job.body)
+                load[worker] = in_hand + 1
+                queue.pop(0)
 
     await router.serve(handle, max_concurrency=1)  # one message after the other, until the router is closed
 

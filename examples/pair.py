@@ -15,6 +15,7 @@ Prints:
 """
 
 import asyncio
+import contextlib
 import sys
 
 import aiozpat
@@ -43,17 +44,15 @@ async def shop(endpoint: str) -> None:
 async def main(role: str = "both", endpoint: str = "tcp://127.0.0.1:*") -> None:
     """Run one end, or both."""
     match role:
-        case "till":
+        case "till" | "both":
             async with aiozpat.Pair(bind=endpoint) as pair:
-                await till(pair)
+                await asyncio.gather(till(pair), *([shop(pair.endpoint)] if role == "both" else []))
         case "shop":
             await shop(endpoint)
-        case "both":
-            async with aiozpat.Pair(bind=endpoint) as pair:
-                await asyncio.gather(till(pair), shop(pair.endpoint))
         case _:
             sys.exit(__doc__)
 
 
 if __name__ == "__main__":
-    aiozpat.run(main(*sys.argv[1:]))
+    with contextlib.suppress(KeyboardInterrupt):
+        aiozpat.run(main(*sys.argv[1:]))

@@ -10,6 +10,7 @@ Prints:
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 import tempfile
@@ -56,4 +57,5 @@ async def main(role: str = "all", *endpoints: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main(*sys.argv[1:]))
+    with contextlib.suppress(KeyboardInterrupt):
+        run(main(*sys.argv[1:]))

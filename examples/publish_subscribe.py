@@ -14,6 +14,7 @@ Prints:
 """
 
 import asyncio
+import contextlib
 import sys
 
 import aiozpat
@@ -54,4 +55,5 @@ async def main(role: str = "both", endpoint: str = "tcp://127.0.0.1:*") -> None:
 
 
 if __name__ == "__main__":
-    aiozpat.run(main(*sys.argv[1:]))
+    with contextlib.suppress(KeyboardInterrupt):
+        aiozpat.run(main(*sys.argv[1:]))

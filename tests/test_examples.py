@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import zmq
 
-from tests.support import LOOPBACK
+import aiozpat
+from tests.support import LOOPBACK, PATIENCE, until
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py"))
@@ -101,6 +109,74 @@ def test_the_parts_of_an_example_run_apart(name: str, last_first: bool, endpoint
             assert (program.returncode, problems) == (0, ""), parts[number]
             lines += output.splitlines()
     assert sorted(lines) == sorted(promised(ROOT / "examples" / name).splitlines())
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("pair.py", "till {0}"), ("publish_subscribe.py", "publisher {0}"), ("pipeline.py", "ventilator {0} {1} {2}")],
+)
+def test_a_part_that_waits_ends_by_ctrl_c(name: str, part: str, endpoints: list[str]) -> None:
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, str(ROOT / "examples" / name), *part.format(*endpoints).split()],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    ) as program:
+        end = time.monotonic() + PATIENCE
+        while not Path(endpoints[0].removeprefix("ipc://")).exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        program.send_signal(signal.SIGINT)
+        _, problems = program.communicate(timeout=PATIENCE)
+    assert (program.returncode, problems) == (0, "")
+
+
+def example(name: str) -> Any:
+    """An example's functions."""
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "examples" / name)))
+
+
+async def test_a_worker_that_has_died_idle_takes_no_job_along() -> None:
+    async with asyncio.TaskGroup() as group, aiozpat.Router(bind=LOOPBACK) as router:
+        group.create_task(example("least_loaded.py").broker(router))
+        with zmq.Context() as context, context.socket(zmq.DEALER) as dead:
+            dead.routing_id = b"dead"
+            dead.connect(router.endpoint)
+            dead.send(b"READY")
+            await until(lambda: router.statistics().received == 1)
+        with contextlib.suppress(aiozpat.PeerUnreachable):
+            while True:
+                await router.send(b"dead", "are you there?")
+        async with aiozpat.Dealer(connect=router.endpoint) as client, aiozpat.Dealer(connect=router.endpoint) as worker:
+            await client.send("job")
+            await until(lambda: router.statistics().received == 2)
+            await worker.send("READY")
+            assert (await worker.recv(PATIENCE)).body == b"job"
+
+
+@pytest.mark.parametrize("name", ["forward.py", "dealer_router.py"])
+async def test_who_does_not_read_holds_up_nobody_else(name: str) -> None:
+    tight = aiozpat.SocketOptions(send_queue_messages=3, send_buffer_bytes=4096)
+    functions = example(name)
+    async with asyncio.TaskGroup() as group, aiozpat.Router(bind=LOOPBACK, options=tight) as router:
+        group.create_task(functions.forward(router) if name == "forward.py" else functions.serve(router))
+        with zmq.Context() as context, context.socket(zmq.DEALER) as deaf:
+            deaf.rcvhwm, deaf.rcvbuf, deaf.linger = 1, 4096, 0
+            deaf.connect(router.endpoint)
+            async with aiozpat.Dealer(connect=router.endpoint) as other:
+                if name == "forward.py":
+                    deaf.send_multipart([b"name", b"deaf"])
+                    await until(lambda: router.statistics().received == 1)
+                    answer = ""
+                    while answer != "deaf is not here":
+                        await other.send("upper", "x" * 10_000, "deaf")
+                        answer = (await other.recv(PATIENCE)).text()
+                else:
+                    for _ in range(300):
+                        deaf.send(bytes(10_000))
+                    await until(lambda: router.statistics().received == 300)
+                    await other.send_many(["1", "2", "3"])
+                    assert [(await other.recv(PATIENCE)).text() for _ in range(3)] == ["3", "2", "1"]
 
 
 @pytest.mark.parametrize("name", APART)
