@@ -893,6 +893,30 @@ def test_what_no_address_has_is_said(endpoint: str, says: str) -> None:
         Dealer(connect=endpoint)
 
 
+@pytest.mark.parametrize("host", ["[::g]", "[]", "[1::2::3]", "256.1.1.1", "[1.2.3.999]", "1.2.3.4.5", "1..2"])
+def test_what_is_neither_an_address_nor_a_name_is_refused(host: str) -> None:
+    says = rf"{re.escape(host)} is neither an address nor the name of a host"
+    with pytest.raises(errors.InvalidEndpoint, match=says):
+        Router(bind=f"tcp://{host}:*")
+    with pytest.raises(errors.InvalidEndpoint, match=says):
+        Dealer(connect=f"tcp://{host}:5")
+
+
+@pytest.mark.parametrize("host", ["127.1", "127.0.0.01", "2130706433", "[127.0.0.1]"])
+async def test_an_address_may_be_spelt_in_every_way_that_libzmq_takes(host: str) -> None:
+    async with Router(bind=LOOPBACK) as router, Dealer() as dealer:
+        dealer.connect(router.endpoint.replace("127.0.0.1", host))
+        await dealer.send("hello")
+        assert (await router.recv(PATIENCE)).text() == "hello"
+
+
+@pytest.mark.parametrize(
+    "host", ["[localhost]", "[fe80::1%eth0]", "[::1%1]", "[::ffff:1.2.3.4]", "3com.example", "0x7f000001"]
+)
+def test_an_address_or_a_name_of_any_kind_is_no_mistake(host: str) -> None:
+    assert Dealer(connect=f"tcp://{host}:5").endpoints == ()
+
+
 async def test_the_longest_inproc_name_is_an_address() -> None:
     endpoint = "inproc://" + "n" * 245
     async with Router(bind=endpoint) as router, Dealer(connect=endpoint) as dealer:

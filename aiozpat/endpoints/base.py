@@ -54,7 +54,8 @@ class Endpoint:
 
     ZeroMQ looks up the names of hosts in the thread that serves all endpoints of a context: a name server that does not
     answer holds all of them up. Addresses are safe from that, and so is what has a context of its own. What is bound to
-    is looked up on the loop itself: give an address there.
+    is looked up on the loop itself: give an address there. A name that nobody knows is looked up again and again,
+    without a word.
 
     Over inproc:// libzmq connects once: when who was bound there has closed, nothing goes on to who binds after it.
     `connect` again then; a `Requester` does so by itself, with the request after one that was given up. An endpoint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 from collections.abc import Iterable
@@ -82,10 +83,25 @@ def _check_host(endpoint: str, rest: str, *, wildcard: bool) -> None:
         raise InvalidEndpoint(f"{endpoint!r} needs a host and a port, as in tcp://127.0.0.1:5555")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise InvalidEndpoint(f"{endpoint!r}: an IPv6 address stands in brackets, as in tcp://[::1]:5555")
+    if not _is_possible(host):
+        raise InvalidEndpoint(f"{endpoint!r}: {host} is neither an address nor the name of a host")
     if not wildcard and (host in ("*", "0.0.0.0") or port in ("*", "0")):  # noqa: S104 - compared, not bound
         raise InvalidEndpoint(f"{endpoint!r} is an address to bind; to connect, name the host and the port")
     if port != "*" and not (port.isascii() and port.isdigit() and int(port) <= 65535):
         raise InvalidEndpoint(f"{endpoint!r}: the port is a number up to 65535" + (" or *" if wildcard else ""))
+
+
+def _is_possible(host: str) -> bool:
+    """Whether it is an address, or may be a name: libzmq looks for any other text as one, in vain and without end."""
+    inner = host.removeprefix("[").removesuffix("]")  # where a name may stand as well
+    try:
+        if ":" in inner:
+            ipaddress.IPv6Address(inner)
+        elif not inner.strip(".0123456789"):
+            socket.inet_aton(inner)  # which takes 127.1, as libzmq does
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def check_ipc_free(endpoint: str) -> None:
