@@ -17,7 +17,8 @@ DESCRIPTION = (
     "Starts a server and three clients, each in its own process, over TCP on this machine: an aiozpat Client, a plain "
     "pyzmq REQ and a plain pyzmq DEALER. They send overlapping requests of different lengths; the demo prints who "
     "asked what and when it was answered, how many answers overtook an earlier request, and how fast calls are here "
-    "compared with plain zmq.asyncio. The exit status is not 0 if a reply is missing or wrong."
+    "compared with plain zmq.asyncio. The exit status is not 0 if a reply is missing or wrong, or if no "
+    "answer overtook another."
 )
 KINDS = {"client": "aiozpat Client", "req": "pyzmq REQ", "dealer": "pyzmq DEALER"}
 WORK = {  # milliseconds that each client's requests take, in the order in which they are sent

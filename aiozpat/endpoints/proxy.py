@@ -46,7 +46,8 @@ class Proxy:
         frontend_connect: One endpoint or several that the frontend connects to.
         backend_connect: The same for the backend.
         capture_bind: One endpoint or several where all that passes, in both directions and with all frames, is
-            published: a `Subscriber(topics=[""])` there sees it.
+            published: a `Subscriber(topics=[""])` there sees it, but for what it has no room for. Of publish-subscribe
+            that includes subscriptions (a byte 1, or 0 at their end, before the topic), and so what `ready` asks.
         linger: Seconds for which messages on their way out are still delivered at the end.
         options: Options of all sockets.
 

@@ -26,6 +26,11 @@ class Publisher(Outgoing, Watching):
     When a `Subscriber` asks whether it is `ready`, it gets a message of one frame that begins with a zero byte, and so
     does every subscriber to `""`: our own pass over it, a plain SUB sees it.
 
+    Where it connects, ZeroMQ keeps the queue and the subscriptions of a subscriber that has left, though it counts no
+    more in `subscribers`: what it had subscribed to is held for who binds there next, who gets of it what it subscribes
+    to itself. When that queue is full, `overflow` holds as for one that does not read: `"wait"` waits until somebody
+    binds there again, `"raise"` raises `QueueFull`, `"drop"` leaves the new messages out of that queue.
+
     Args:
         bind: One endpoint or several to listen on.
         connect: One endpoint or several to connect to.

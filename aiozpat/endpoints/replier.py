@@ -10,8 +10,9 @@ class Replier(Responder):
     """Answers requests one by one or many at once; to its peers it looks like REP.
 
     REP must answer each request before it takes the next, and an abandoned one wedges it. This one keeps each
-    request's envelope with the request: reply in any order, or never. A peer that sends no delimiter, which REP would
-    drop silently, is answered without one.
+    request's envelope with the request: reply in any order, or never. A message without an empty frame, which REP would
+    drop silently, is answered without one. In any other the first empty frame ends the envelope, so that a lone `b""`
+    is an empty request with a delimiter: whose peers send empty frames of their own without one takes a `Router`.
 
     Args:
         bind: One endpoint or several to listen on.

@@ -35,7 +35,8 @@ class Responder(Receiver[Request], Reconnecting):
         """Run a handler for each message, many at once, and send each answer as soon as it is there.
 
         It returns when the endpoint is closed, which cancels the handlers (counted as `handler cancelled`), and drops
-        what nobody has taken (`left unread`): to drain, stop the senders first. Cancelling it cancels the handlers too.
+        what nobody has taken (`left unread`): to drain, stop the senders first. Cancelling it cancels the handlers too,
+        and leaves the REQ peers whose requests they had without a reply.
         Past `max_concurrency` no more messages are taken, and the senders feel it. Answers wait for a peer whose queue
         is full as long as it takes others, the first 100 of them without a handler's place; once it has taken none for
         5 s, they are dropped and counted, and so are further ones at once, until it reads. (Who reads slowly on purpose
