@@ -298,6 +298,50 @@ async def test_a_stream_that_an_interceptor_swallows_is_an_error_and_opening_twi
             await client.stream("s.count", 3).__aenter__()
 
 
+async def test_what_an_interceptor_does_twice_is_no_half_of_a_stream() -> None:
+    async def twice(call: Call | ClientCall, proceed: Proceed) -> Any:
+        with contextlib.suppress(errors.NotFound):
+            return await proceed()
+        return await proceed()
+
+    service, begun = echo_service(), 0
+
+    @service.method
+    async def fail_first() -> int:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            raise errors.NotFound("not yet")
+        return begun
+
+    @service.method
+    async def fail_total(numbers: AsyncIterator[int]) -> int:
+        await anext(numbers)
+        raise errors.NotFound("nothing here")
+
+    @service.method
+    async def fail_count() -> AsyncIterator[int]:
+        yield 1
+        raise errors.NotFound("nothing here")
+
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint, interceptors=[twice]) as client:
+        assert await client.call("s.fail_first") == 2
+        with pytest.raises(errors.UsageError, match="no iterator is read twice"):
+            await client.call("s.fail_total", numbers())
+    begun = 0
+    async with Server(service, bind=LOOPBACK, interceptors=[twice]) as server, Client(server.endpoint) as client:
+        assert await client.call("s.fail_first") == 2
+        with pytest.raises(errors.Internal, match="no stream begins again"):
+            await client.call("s.fail_total", numbers())
+        async with client.stream("s.fail_count") as items:
+            assert await anext(items) == 1
+            with pytest.raises(errors.Internal, match="no stream begins again"):
+                await anext(items)
+
+
 async def test_a_stream_that_is_cancelled_while_it_opens_is_not_left_open_on_the_server() -> None:
     async def watch(call: ClientCall, proceed: Proceed) -> Any:
         return await proceed()

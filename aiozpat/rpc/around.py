@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from aiozpat.checks import flag, params_of
-from aiozpat.errors import RpcError
+from aiozpat.errors import RpcError, UsageError
 from aiozpat.rpc.connection import Connection
 from aiozpat.rpc.hedge import race
 from aiozpat.rpc.interceptors import ClientCall, ClientInterceptor, run_within
@@ -70,7 +70,13 @@ class Around:
         streams = source_of(values)[1] is not None
         seen = ClientCall(method, values, metadata, streams=streams)
 
+        begun = False
+
         async def attempt() -> Any:
+            nonlocal begun
+            if begun and streams:
+                raise UsageError(f"{method}: an interceptor called proceed() twice; no iterator is read twice")
+            begun = True
             return await self._call(
                 method,
                 *args,

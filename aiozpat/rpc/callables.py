@@ -75,6 +75,8 @@ class Callables:
 
         def proceed() -> Awaitable[Any]:
             nonlocal proceeded
+            if proceeded and job.route.streams:
+                raise UsageError(f"{job.route.name}: an interceptor called proceed() twice; no stream begins again")
             proceeded = True
             return last()
 
