@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import sys
+import threading
 import weakref
 from array import array
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +23,7 @@ from aiozpat import Client, Conversation, Limits, Retry, Server, Service, errors
 from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.rpc import channel, lifespan
+from aiozpat.rpc import server as serving
 from tests.raw import GOAWAY, RawServer
 from tests.stress.census import census
 from tests.support import LOOPBACK, PATIENCE, Calc, until
@@ -253,6 +255,70 @@ async def test_interceptors_of_a_plain_function_end_with_its_deadline() -> None:
                 await client.call("s.plain", timeout=seconds)
             seconds *= 2
         await until(lambda: not server.statistics().running)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_call_given_up_in_its_thread_is_cancelled_when_that_returns(fails: bool) -> None:
+    begun, gate = threading.Event(), threading.Event()
+    calls: list[aiozpat.Call] = []
+    ended: list[BaseException | None] = []
+
+    async def wait(call: aiozpat.Call, proceed: aiozpat.Proceed) -> None:
+        calls.append(call)
+        with contextlib.suppress(ValueError):
+            await proceed()
+        try:
+            await asyncio.Event().wait()
+        except BaseException as error:
+            ended.append(error)
+            raise
+
+    service = aiozpat.Service("s")
+
+    @service.method
+    def plain() -> None:
+        begun.set()
+        gate.wait(PATIENCE)
+        if fails:
+            raise ValueError
+
+    async with Server(service, bind=LOOPBACK, interceptors=[wait]) as server, Client(server.endpoint) as client:
+        calling = asyncio.create_task(client.call("s.plain"))
+        await until(begun.is_set)
+        calling.cancel()
+        await until(lambda: calls[0].cancelled)
+        assert server.statistics().running == 1
+        gate.set()
+        await until(lambda: not server.statistics().running)
+        assert [type(error) for error in ended] == [asyncio.CancelledError]
+
+
+async def test_the_end_of_a_server_cancels_again_what_was_cancelled_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_CLEANING_UP", 0.01)
+    said: list[str] = []
+
+    @asynccontextmanager
+    async def resource() -> AsyncIterator[None]:
+        yield
+        said.append("closed")
+
+    service = aiozpat.Service("s", lifespan=resource)
+
+    @service.method
+    async def stubborn() -> None:
+        for step in ("begun", "cancelled"):
+            said.append(step)
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        said.append("cancelled again")
+
+    async with Server(service, bind=LOOPBACK, grace=0) as server, Client(server.endpoint) as client:
+        calling = asyncio.create_task(client.call("s.stubborn"))
+        await until(lambda: said == ["begun"])
+        calling.cancel()
+        await until(lambda: said == ["begun", "cancelled"])
+    assert said == ["begun", "cancelled", "cancelled again", "closed"]
+    assert "call left running" not in server.statistics().notices
 
 
 async def test_health_is_told_whatever_one_peer_has_in_flight(calc: Calc) -> None:

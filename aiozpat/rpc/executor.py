@@ -522,12 +522,15 @@ class Executor:
         self._deadlines.stop()
 
     async def stop(self, timeout: float) -> int:
-        """Cancel what still runs, threads' calls too, and wait; the number that did not end within `timeout`."""
-        tasks = self.abort()
-        if not tasks:
-            return 0
-        _, left = await asyncio.wait(tasks, timeout=timeout)
-        return len(left)
+        """Cancel what still runs, threads' calls too, and wait; the number that did not end.
+
+        What does not end within `timeout` is cancelled once more, and has that time again: it may have been cancelled
+        long before this, and what the lifespans gave it is about to go.
+        """
+        left = await _left(self.abort(), timeout)
+        for task in left:
+            task.cancel()
+        return len(await _left(left, timeout))
 
     def abort(self) -> set[asyncio.Task[None]]:
         """Cancel what still runs, and say which tasks that concerns."""
@@ -546,6 +549,11 @@ class Executor:
                     task.cancel()
                 tasks.add(task)
         return tasks
+
+
+async def _left(tasks: set[asyncio.Task[None]], timeout: float) -> set[asyncio.Task[None]]:
+    """Wait for tasks; those that did not end within `timeout`."""
+    return (await asyncio.wait(tasks, timeout=timeout))[1] if tasks else tasks
 
 
 def _call_of(session: Session, key: int) -> Job | None:

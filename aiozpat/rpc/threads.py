@@ -54,6 +54,15 @@ class Threads:
                 free()
             # Left so where this is cancelled: the thread goes on, and asks for the time that is left.
             job.in_thread = begun and not isinstance(error, Exception)
+            if isinstance(error, Exception):
+                _cancel_late(job)
             raise
         job.in_thread = False
+        _cancel_late(job)
         return result
+
+
+def _cancel_late(job: Job) -> None:
+    """Its thread has returned: cancel a call that was given up meanwhile, for interceptors may go on behind it."""
+    if job.answered and job.task is not None:
+        job.task.cancel()
