@@ -67,16 +67,6 @@ def test_a_place_in_the_queue_is_free_after_a_withdrawal() -> None:
     assert gate.leave() is late
 
 
-def test_who_was_let_in_regardless_delays_those_that_wait() -> None:
-    gate: Gate[Job] = Gate(max_concurrency=1, max_queued=1)
-    waiting = Job()
-    gate.enter(Job())
-    gate.enter(waiting)
-    gate.running += 1  # a call of a reserved name
-    assert gate.leave() is None
-    assert gate.leave() is waiting
-
-
 def test_who_runs_or_was_never_there_can_not_withdraw() -> None:
     gate: Gate[Job] = Gate(max_concurrency=1, max_queued=1)
     running = Job()
@@ -125,24 +115,6 @@ def test_a_place_of_ones_own_is_not_kept_by_who_is_refused() -> None:
     assert own.running == 0
 
 
-def test_who_waits_for_a_place_of_its_own_may_be_refused_one_of_all() -> None:
-    admission: Admission[Job] = Admission(max_concurrency=1, max_queued=1)
-    own: Gate[Job] = Gate(max_concurrency=1, max_queued=2)
-    first, others = Job(), [Job(), Job()]
-    assert admission.enter(first, own) is Decision.RUN
-    for job in others:
-        assert admission.enter(job, own) is Decision.WAIT
-    for _ in range(2):
-        admission.gate.running += 1  # calls of reserved names
-    assert admission.enter(waiting := Job(), None) is Decision.WAIT
-    assert [(job is other, decision) for (job, decision), other in zip(admission.leave(own), others, strict=True)] == [
-        (True, Decision.REFUSE),
-        (True, Decision.REFUSE),
-    ]
-    assert own.running == own.queued == 0
-    assert admission.withdraw(waiting, None) == []
-
-
 class _Model:
     """Who is where, by definition: in the queue of its own limit, in that of all, or running."""
 
@@ -161,13 +133,10 @@ class _Model:
         else:
             (self.running if decision is Decision.RUN else self.waiting).append((job, own))
 
-    def take(self, told: list[tuple[Job, Decision]]) -> None:
-        for job, decision in told:
+    def take(self, successors: list[Job]) -> None:
+        for job in successors:
             place = next(place for place, (other, _) in enumerate(self.waiting) if other is job)
-            entry = self.waiting.pop(place)
-            assert decision is not Decision.WAIT
-            if decision is Decision.RUN:
-                self.running.append(entry)
+            self.running.append(self.waiting.pop(place))
 
     def leave(self, place: int) -> None:
         _, own = self.running.pop(place % len(self.running))
@@ -175,9 +144,9 @@ class _Model:
 
     def withdraw(self, place: int) -> None:
         job, own = self.waiting.pop(place % len(self.waiting))
-        told = self.admission.withdraw(job, own)
-        assert told is not None
-        self.take(told)
+        successors = self.admission.withdraw(job, own)
+        assert successors is not None
+        self.take(successors)
 
     def check(self) -> None:
         gate, own = self.admission.gate, self.own

@@ -18,7 +18,7 @@ import pytest
 
 import aiozpat
 from aiozpat import Client, Limits, Server, Service, errors
-from tests.raw import BYE, GOAWAY, REPLY, REQUEST, RawPeer, header
+from tests.raw import BYE, CANCEL, GOAWAY, REFUSED, REPLY, REQUEST, RawPeer, header
 from tests.support import LOOPBACK, PATIENCE, Calc, until
 
 
@@ -192,6 +192,46 @@ async def test_a_full_or_draining_server_still_says_how_it_is(calc: Calc) -> Non
         calc.gate.set()
         assert await holding == 1
         await closing
+
+
+async def test_calls_of_the_reserved_name_take_nobodys_place_and_are_few_for_each_client(calc: Calc) -> None:
+    gate, inside = asyncio.Event(), 0
+
+    async def hold(call: aiozpat.Call, proceed: aiozpat.Proceed) -> Any:
+        nonlocal inside
+        if call.method == "aiozpat.ping" and call.peer.startswith("raw"):
+            inside += 1
+            await gate.wait()
+        return await proceed()
+
+    def pings(*numbers: int) -> bytes:
+        return header(*([REQUEST, number, 0, "aiozpat.ping", 60_000, []] for number in numbers))
+
+    limits = Limits(max_concurrency=1, max_queued=0)
+    async with (
+        Server(calc.service, bind=LOOPBACK, limits=limits, interceptors=[hold], grace=3600) as server,
+        Client(server.endpoint) as client,
+        RawPeer(server.endpoint) as peer,
+    ):
+        await peer.open()
+        await peer.send(pings(*range(1, 66)))
+        assert (await peer.record(REFUSED, REPLY))[:4] == [REFUSED, 65, 0, errors.StatusCode.RESOURCE_EXHAUSTED]
+        assert await client.call("calc.add", 1, 2) == 3
+        assert (await client.call("aiozpat.statistics"))["running"] == server.statistics().running == 0
+        assert await client.call("aiozpat.ping") == "pong"
+        await peer.send(header([CANCEL, 1]))
+        await peer.send(pings(66, 67))
+        assert (await peer.record(REFUSED, REPLY))[:2] == [REFUSED, 67]
+        gate.set()
+        assert {(await peer.record(REPLY))[1] for _ in range(64)} == {*range(2, 65), 66}
+        gate.clear()
+        inside = 0
+        await peer.send(pings(*range(101, 165)))  # all places are there again
+        await until(lambda: inside == 64)
+        closing = asyncio.create_task(server.close())
+        await peer.record(GOAWAY)
+        await peer.send(header([BYE, ""]))
+        await closing  # they are not waited for
 
 
 def test_the_reserved_name_is_nobodys() -> None:

@@ -29,7 +29,7 @@ class ServerStatistics:
 
     Attributes:
         sessions: Clients connected.
-        running: Handlers at work.
+        running: Handlers at work, those of the service `aiozpat` apart.
         queued: Calls that wait for a place, for the server's limit or a method's.
         waiting_bytes: Bytes of replies that wait to be sent.
         methods: By full name.

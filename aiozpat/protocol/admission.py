@@ -25,7 +25,7 @@ class Gate(Generic[J]):
         max_queued: How many may wait, in order.
 
     Attributes:
-        running: How many run; more than may where some were let in regardless.
+        running: How many run.
         queue: Who waits, oldest first.
     """
 
@@ -54,7 +54,7 @@ class Gate(Generic[J]):
 
     def leave(self) -> J | None:
         """Give a place back; the job that gets it, if one waits."""
-        if self.queue and self.running <= self.max_concurrency:
+        if self.queue:
             return self.queue.popitem(last=False)[1]
         self.running -= 1
         return None
@@ -91,25 +91,21 @@ class Admission(Generic[J]):
                 own.leave()  # to nobody: it had a place free, so none waits for one
         return decision
 
-    def leave(self, own: Gate[J] | None) -> list[tuple[J, Decision]]:
-        """Give a job's places back; what becomes of those that waited for one: they run, or are refused."""
+    def leave(self, own: Gate[J] | None) -> list[J]:
+        """Give a job's places back; those that waited for them, and have all of theirs now."""
         successor = self.gate.leave()
-        first = [] if successor is None else [(successor, Decision.RUN)]
-        return first + self._pass_on(own)
+        return [*([] if successor is None else [successor]), *self._pass_on(own)]
 
-    def withdraw(self, job: J, own: Gate[J] | None) -> list[tuple[J, Decision]] | None:
+    def withdraw(self, job: J, own: Gate[J] | None) -> list[J] | None:
         """Take a waiting job out of its queue, and tell as `leave` does; None if it does not wait."""
         if self.gate.withdraw(job):
             return self._pass_on(own)
         return [] if own is not None and own.withdraw(job) else None
 
-    def _pass_on(self, own: Gate[J] | None) -> list[tuple[J, Decision]]:
-        """A place of a job's own limit is free: who gets that still needs one of all."""
-        told: list[tuple[J, Decision]] = []
-        while own is not None and (job := own.leave()) is not None:
-            decision = self.gate.enter(job)
-            if decision is not Decision.WAIT:
-                told.append((job, decision))
-            if decision is not Decision.REFUSE:
-                break
-        return told
+    def _pass_on(self, own: Gate[J] | None) -> list[J]:
+        """A place of a job's own limit is free; who gets that needs one of all, to run or at least to wait.
+
+        One of these was given back just before, so nobody is refused here.
+        """
+        job = own.leave() if own is not None else None
+        return [job] if job is not None and self.gate.enter(job) is Decision.RUN else []

@@ -55,6 +55,7 @@ from aiozpat.rpc.streaming import attach, fits, how, take
 
 _log = logging.getLogger("aiozpat.server")
 _EAGER = sys.version_info >= (3, 12)  # a handler that never suspends then ends inside its task's constructor
+_RESERVED = 64  # calls of `aiozpat.*` that one client may have running
 FLUSH_AT = 128  # replies that leave at once; waiting for more would make both sides take turns
 _monotonic = time.monotonic
 _NEVER = math.inf
@@ -110,6 +111,7 @@ class Executor:
         self._callables = Callables(limits.max_threads, interceptors)
         self._admission: Admission[Job] = Admission(limits.max_concurrency, limits.max_queued)
         self.gate = self._admission.gate
+        self._reserved = 0  # calls that run outside of it: nobody is to wait for those, nor for the lack of a place
         self.routes: dict[str, Route] = {}
         self._names = [service.name for service in services]
         for service in services:
@@ -125,7 +127,7 @@ class Executor:
         self._watched = False  # whether a call's end concerns others than itself
         self._idle: asyncio.Future[None] | None = None
         self._deadlines = Deadlines(
-            self._loop, self._context, lambda: self.gate.running + self.gate.queued, self._on_due
+            self._loop, self._context, lambda: self.gate.running + self.gate.queued + self._reserved, self._on_due
         )
 
     # Admission
@@ -243,7 +245,9 @@ class Executor:
         if key in session.calls:
             raise ProtocolError(f"call {key} is in flight already")
         route = self._admitting.get(request.method)
-        if route is None or (len(session.calls) >= self._max_calls_per_peer and not route.reserved):
+        if route is None or (
+            session.reserved >= _RESERVED if route.reserved else len(session.calls) >= self._max_calls_per_peer
+        ):
             self._turn_away(session, key, request.method)
             return
         try:
@@ -272,6 +276,8 @@ class Executor:
             self._reject(session, key, unimplemented(method, self.routes, self._names))
         else:
             text = f"{self._max_calls_per_peer} calls of this client are in flight (max_calls_per_peer)"
+            if self.routes[method].reserved:
+                text = f"{_RESERVED} calls of {RESERVED}.* are in flight, the most that one client may have"
             self._answers.refusal(session, key, StatusCode.RESOURCE_EXHAUSTED, text)
 
     def _reject(self, session: Session, key: int, error: RpcError) -> None:
@@ -282,7 +288,8 @@ class Executor:
     def _queue(self, job: Job) -> None:
         """Admit a call where there is a method's limit, or where the server's is reached."""
         if job.route.reserved:
-            self.gate.running += 1
+            self._reserved += 1
+            job.session.reserved += 1
             self._start(job)
             return
         decision = self._admission.enter(job, job.route.gate)
@@ -291,12 +298,8 @@ class Executor:
         elif decision is Decision.WAIT:
             self._enlist(job)
         else:
-            self._refuse_full(job)
-
-    def _refuse_full(self, job: Job) -> None:
-        name = job.route.name
-        text = f"{name}: the places to run and to wait are all taken (max_concurrency, max_queued)"
-        self._answers.refusal(job.session, job.key, StatusCode.RESOURCE_EXHAUSTED, text)
+            text = f"{job.route.name}: the places to run and to wait are all taken (max_concurrency, max_queued)"
+            self._answers.refusal(job.session, job.key, StatusCode.RESOURCE_EXHAUSTED, text)
 
     def _enlist(self, job: Job) -> None:
         """Put a call into the tables in which cancels and deadlines find it."""
@@ -317,7 +320,10 @@ class Executor:
         if job.answered:
             self._release(job)
             return
-        run = self._run if not job.route.streams and job.session.values is None else self._run_with_streams
+        if job.route.reserved:
+            run = self._run_slowly
+        else:
+            run = self._run if not job.route.streams and job.session.values is None else self._run_with_streams
         if _EAGER:
             task = Task(run(job), loop=self._loop, name=job.route.name, eager_start=True)  # type: ignore[call-arg]  # 3.12
             if not task.done():
@@ -432,19 +438,19 @@ class Executor:
         """A call has ended: out of the tables, its places to the next ones."""
         job.task = None
         self._forget(job)
+        if job.route.reserved:
+            self._reserved -= 1
+            job.session.reserved -= 1
+            return
         self._succeed(self._admission.leave(job.route.gate))
         if self._idle is not None and not self.gate.running and not self._idle.done():
             self._idle.set_result(None)
 
-    def _succeed(self, successors: list[tuple[Job, Decision]]) -> None:
-        """Start those that have got the places which others gave back, and tell those that get none."""
-        for job, decision in successors:
-            if decision is Decision.RUN:
-                # Not from inside the task that ends: an eager one would start in its context.
-                self._loop.call_soon(self._start, job, context=self._context)
-            else:
-                self._forget(job)
-                self._refuse_full(job)
+    def _succeed(self, successors: list[Job]) -> None:
+        """Start those that have got the places which others gave back."""
+        for job in successors:
+            # Not from inside the task that ends: an eager one would start in its context.
+            self._loop.call_soon(self._start, job, context=self._context)
 
     # Deadlines and cancellation
 

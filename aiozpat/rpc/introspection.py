@@ -56,7 +56,8 @@ def reserved_service(
 ) -> Service:
     """The service that describes a server.
 
-    Its methods are answered whatever the server's limits say, and while it drains.
+    Its methods are answered whatever the server's limits say, and while it drains; they take nobody's place, so each
+    client may have 64 of these calls running and no more.
 
     Args:
         name: The server's name.
@@ -113,7 +114,7 @@ class Introspection:
     async def statistics(self) -> dict[str, Any]:
         """What the server has done and is doing."""
         plain: dict[str, Any] = _plain(self._statistics())
-        return {**plain, "running": plain["running"] - 1}  # without this call itself
+        return plain
 
     @method(idempotent=True)
     async def health(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ class Limits:
     `SocketOptions.max_message_bytes` each. Lower both where clients are not trusted.
 
     Args:
-        max_concurrency: Calls that run at once, all methods together.
+        max_concurrency: Calls that run at once, all methods together but those of the service `aiozpat`.
         max_queued: Calls that wait for one of those places.
         max_calls_per_peer: Calls of one client, running and waiting.
         max_sessions: Clients connected at once. One more is turned away, and tries again until its calls time out.

@@ -31,6 +31,7 @@ class Session:
         "liveness",
         "outbox",
         "peer_buffer_bytes",
+        "reserved",
         "stuck_since",
         "turns",
         "values",
@@ -56,6 +57,7 @@ class Session:
         self.peer_buffer_bytes = peer_buffer_bytes
         self.values = values  # of a codec that is not MessagePack
         self.calls: dict[int, Job] = {}
+        self.reserved = 0  # how many calls of `aiozpat.*` run, which no other limit counts
         self.turns = Turns(outbox)
         self.last_key = 0  # of calls that want no answer, counted downwards
         self.awaited: int | None = None  # the pong that says that it has read our goaway
