@@ -17,6 +17,8 @@ import pytest
 
 import aiozpat
 from aiozpat import Client, Limits, Server, errors
+from aiozpat.protocol import outbox
+from aiozpat.transport import Socket
 from tests.raw import (
     ACK,
     BYE,
@@ -345,6 +347,28 @@ async def test_a_client_of_streams_that_reads_nothing_is_dropped(streams: Stream
         await _serves_on(server)
 
 
+async def test_a_client_that_reads_no_credit_is_dropped_before_it_fills_the_memory(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_CONTROL_LEAST", 20)
+    limits = {"max_calls_per_peer": 1, "slow_peer_seconds": 3600}
+    async with serving(streams, **limits) as server, RawPeer(server.endpoint) as peer:
+        await peer.open()
+        assert server._listener is not None
+        (session,) = server._listener.sessions.values()
+        monkeypatch.setattr(Socket, "send_to", lambda *_: False)  # as if the peer's pipe were full
+        await peer.send(header(opening(1, "s.total", sends=True)))
+        for number in range(1, 25):
+            await peer.send(header([ACK, session.outbox.sent], [ITEM, 1, 0, [0] * (WINDOW // 2)]))
+            await until(lambda: session.outbox.controls == number)  # noqa: B023
+        await peer.send(header([ITEM, 1, 0, [0] * (WINDOW // 2)]))
+        await until(lambda: not server.statistics().sessions)
+        assert (await peer.record(RESET))[1] == errors.StatusCode.RESOURCE_EXHAUSTED
+        assert server.statistics().notices["slow peer dropped"] == 1
+        monkeypatch.undo()
+        await _serves_on(server)
+
+
 async def test_who_reads_late_gets_every_item_and_the_end(streams: Streams) -> None:
     async with serving(streams, window_bytes=65_536) as server, RawPeer(server.endpoint) as peer:
         await peer.open()
@@ -568,6 +592,30 @@ async def test_items_without_end_from_a_server_that_hold_nothing_fill_no_memory(
             assert growth() < MIB
         with pytest.raises(errors.RpcError):
             await anext(items)
+
+
+async def test_a_server_that_reads_no_credit_is_given_up_before_it_fills_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "_CONTROL_LEAST", 20)
+    async with RawServer() as server, Client(server.endpoint, heartbeat=60, max_in_flight=1) as client:
+        async with client.stream("s.count", window=WINDOW) as items:
+            key = (await server.record(REQUEST))[1]
+            monkeypatch.setattr(Socket, "send", lambda *_: False)  # as if the server's pipe were full
+
+            async def take() -> None:
+                await server.send([ITEM, key, 0, [0] * (WINDOW // 2)])
+                for _ in range(WINDOW // 2):
+                    await anext(items)
+
+            for _ in range(24):
+                await take()
+            with pytest.raises(errors.Unavailable, match="does not read"):
+                for _ in range(10):  # it is judged at the end of a turn of the loop
+                    await take()
+        monkeypatch.undo()
+        assert client.statistics().notices["server lost"] == 1
+        await _reads_on(server, client, sessions=2)
 
 
 async def test_notifications_have_no_ids_that_a_client_could_name(streams: Streams) -> None:

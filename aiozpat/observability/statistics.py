@@ -56,9 +56,9 @@ class ClientStatistics:
         calls: Attempts made so far, notifications and streams among them.
         sessions: Tries to open a session so far.
         waiting_bytes: Bytes of calls that wait to be sent.
-        notices: What went wrong, counted by kind: `server lost` (silent), `calls lost`, `notifications lost`, `late
-            reply`, `late item`, `reset by the server`, `protocol error`, `no socket`. A connection that breaks while
-            nothing is in flight is none.
+        notices: What went wrong, counted by kind: `server lost` (silent, or it does not read), `calls lost`,
+            `notifications lost`, `late reply`, `late item`, `reset by the server`, `protocol error`, `no socket`. A
+            connection that breaks while nothing is in flight is none.
     """
 
     in_flight: int

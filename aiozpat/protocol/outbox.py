@@ -16,6 +16,16 @@ _OWN_KEYS = 1 << 64  # above all calls' ids: of records that are never taken bac
 _ALONE = join([b""])  # what stands before a record that is alone in its message
 _WORTH_TELLING = 4096  # bytes read
 _CONTROL_BESIDE = 512  # bytes of control records that may travel beside entries: a header frame has room for them
+_CONTROL_LEAST, _CONTROL_PER_CALL = 16_384, 4  # records
+
+
+def most_control(calls: int) -> int:
+    """How many control records may wait for a peer with so many calls.
+
+    For one that keeps to the credit which has reached it there are a few for each stream, and one for each call that is
+    cancelled. One that reads nothing, and goes on as if it had, brings about more and more: these wait for no window.
+    """
+    return _CONTROL_LEAST + _CONTROL_PER_CALL * calls
 
 
 class Outbox:
@@ -72,6 +82,11 @@ class Outbox:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    @property
+    def controls(self) -> int:
+        """How many control records wait."""
+        return len(self._control)
 
     @property
     def pending(self) -> bool:

@@ -66,6 +66,7 @@ class ClientLink:
         endpoint: The server's.
         turn: Which of the server's addresses to try, where its name stands for several.
         settings: What to tell it in the hello.
+        most_control: How many control records may wait while the socket takes nothing.
         values: What encodes values, where that is not MessagePack.
         notices: Where losses are counted.
     """
@@ -77,6 +78,7 @@ class ClientLink:
         "_goodbye",
         "_liveness",
         "_loop",
+        "_most_control",
         "_named",
         "_notices",
         "_overtaken",
@@ -105,6 +107,7 @@ class ClientLink:
         endpoint: str,
         turn: int,
         settings: LinkSettings,
+        most_control: int,
         values: Values | None,
         notices: Notices,
     ) -> None:
@@ -124,6 +127,7 @@ class ClientLink:
         self._notices = notices
         self._session = os.urandom(16)
         self._token = 0
+        self._most_control = most_control
         self._context = context
         self._flushing = False  # a flush is due at the end of this turn
         self._overtaken = False  # a message came while that was due
@@ -228,6 +232,9 @@ class ClientLink:
     def _send(self) -> None:
         socket, outbox, turns = self.socket, self.outbox, self.turns
         if socket.closed or self._blocked or self._said_bye or self.phase is Phase.CONNECTING:
+            if self._blocked and outbox.controls > self._most_control:
+                self._notices.note("server lost", f"{self.endpoint}: {outbox.controls} control records wait for it")
+                self.end(Unavailable(f"{self.endpoint} does not read what it is told"))
             return
         while (message := outbox.peek()) is not None:
             nbytes = self._try(*message)

@@ -29,6 +29,7 @@ from aiozpat.errors import (
 )
 from aiozpat.observability.notices import Notices
 from aiozpat.protocol.flow import SendFlow
+from aiozpat.protocol.outbox import most_control
 from aiozpat.protocol.records import (
     CANCEL,
     END,
@@ -105,7 +106,7 @@ class Connection(ClientLink):
         notices: Notices,
         on_phase: Callable[[Connection], None],
     ) -> None:
-        super().__init__(context, endpoint, turn, settings, values, notices)
+        super().__init__(context, endpoint, turn, settings, most_control(max_calls), values, notices)
         self.announced = False  # to whom it may concern that it takes calls
         self.calls: dict[int, Pending[Any]] = {}
         self.full_for, self.full_until = "", 0.0  # which method was refused, and how long that is remembered

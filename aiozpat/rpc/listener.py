@@ -12,7 +12,7 @@ from aiozpat.codec import Values
 from aiozpat.errors import PeerUnreachable, ProtocolError, StatusCode
 from aiozpat.observability.notices import Notices, printable
 from aiozpat.protocol.liveness import Liveness, Verdict
-from aiozpat.protocol.outbox import Outbox
+from aiozpat.protocol.outbox import Outbox, most_control
 from aiozpat.protocol.records import (
     BUFFER_LIMIT,
     BYE,
@@ -79,6 +79,7 @@ class Listener:
         self._limits = limits
         # Results stop at the limit; the errors in their place, and refusals, may come to as much again.
         self._most_waiting = 2 * limits.backlog_bytes + HEADER_LIMIT
+        self._most_control = most_control(limits.max_calls_per_peer)
         self._notices = notices
         self._codecs: dict[str, Values | None] = {CODEC: None, **codecs}
         self.sessions: dict[bytes, Session] = {}
@@ -402,6 +403,8 @@ class Listener:
         for session in dirty:
             if not session.blocked:
                 self._send(session)
+            elif session.outbox.controls > self._most_control:
+                self._drop(session, f"does not read what it is told: {session.outbox.controls} control records wait")
 
     def _try(self, session: Session, header: bytes, buffers: Sequence[Buffer]) -> int:
         """Try to send a message; its size in bytes, 0 if there is no room.
