@@ -131,6 +131,63 @@ async def test_a_drain_that_is_cancelled_leaves_handlers_what_they_need_to_clean
     assert order == ["rolled back", "lifespan closed"]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_server_is_entered_once_and_closed_when_it_is(fails: bool) -> None:
+    begun, gate = asyncio.Event(), asyncio.Event()
+    opened = 0
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        nonlocal opened
+        opened += 1
+        begun.set()
+        await gate.wait()
+        if fails and opened == 1:
+            raise RuntimeError("not yet")
+        yield
+
+    server = Server(Service("s", lifespan=lifespan), bind=LOOPBACK)
+    entering = asyncio.create_task(server.__aenter__())
+    await begun.wait()
+    with pytest.raises(errors.UsageError, match="entered before"):
+        await server.__aenter__()
+    with pytest.raises(errors.UsageError, match="being entered"):
+        await server.close()
+    gate.set()
+    if fails:
+        with pytest.raises(RuntimeError, match="not yet"):
+            await entering
+        await server.close()  # there is nothing to close
+        await server.__aenter__()
+    else:
+        assert await entering is server
+    await server.close()
+    assert opened == 1 + fails
+
+
+@pytest.mark.parametrize("grace", [0, 3600])
+async def test_a_handler_can_not_close_its_server_but_a_task_that_it_leaves_can(grace: float) -> None:
+    closing: list[asyncio.Task[None]] = []
+    service = Service("s")
+
+    @service.method
+    async def close(pauses: int) -> None:
+        for _ in range(pauses):
+            await asyncio.sleep(0)
+        await server.close(grace)
+
+    @service.method
+    async def close_later() -> None:
+        closing.append(asyncio.create_task(server.close(grace)))
+
+    async with Server(service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        for pauses in range(3):
+            with pytest.raises(errors.Internal, match=r"own end: call stop\(\)"):
+                await client.call("s.close", pauses)
+        await client.call("s.close_later")
+        await asyncio.wait_for(closing[0], PATIENCE)
+
+
 async def test_serve_forever_may_be_called_again_after_it_was_cancelled(calc: Calc) -> None:
     async with Server(calc.service, bind=LOOPBACK) as server:
         for _ in range(2):

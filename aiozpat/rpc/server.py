@@ -18,6 +18,7 @@ from aiozpat.errors import Closed, UsageError
 from aiozpat.observability.notices import Notices
 from aiozpat.observability.statistics import MethodStatistics, ServerStatistics
 from aiozpat.protocol.records import CODEC
+from aiozpat.rpc.current import current_job
 from aiozpat.rpc.executor import Executor
 from aiozpat.rpc.interceptors import ServerInterceptor, checked
 from aiozpat.rpc.introspection import reserved_service
@@ -111,6 +112,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._hurry: asyncio.Event | None = None
+        self._entered = False
         self._closed = False
         self._serving = False
         self._stop_asked = False
@@ -143,8 +145,18 @@ class Server:
         return self.endpoints[0]
 
     async def __aenter__(self) -> Self:
-        if self._listener is not None:
+        if self._entered:
             raise UsageError("this Server was entered before; make a new one")
+        self._entered = True
+        try:
+            await self._enter()
+        except BaseException:
+            self._entered = False
+            raise
+        return self
+
+    async def _enter(self) -> None:
+        """Open the lifespans and then the socket."""
         lifespans = ((service.name, service.lifespan) for service in self._services if service.lifespan is not None)
         self._lifespans = Lifespans(lifespans, self._on_lifespan_end)
         await self._lifespans.open()
@@ -161,7 +173,6 @@ class Server:
             self._stopping.set()
         self._hurry = asyncio.Event()
         self._executor = self._listener.executor
-        return self
 
     async def _listen(self, states: Mapping[str, Any]) -> Listener:
         """Open the socket, and take calls from now on."""
@@ -256,17 +267,20 @@ class Server:
                 Cancelled, it ends them and closes; lifespans then have 5 s to end.
 
         Raises:
-            UsageError: On another loop.
+            UsageError: On another loop, while the block is being entered, or in a handler, for which it would wait.
             ValueError: `grace` is below 0, or not a number.
             TypeError: It is of the wrong kind.
         """
         listener, executor = self._listener, self._executor
         if listener is None or executor is None:
+            if self._entered:
+                raise UsageError(f"{self!r} is being entered: cancel that, or call stop(), or close it afterwards")
             return
         if asyncio.get_running_loop() is not self._loop:
             raise UsageError(f"{self!r} belongs to another event loop; close it there, or call stop() from here")
         if grace is not None:
             number("grace", grace, zero=True)
+        await self._check_outside(listener)
         if self._closed:
             if self._hurry is not None and grace == 0:
                 self._hurry.set()
@@ -290,6 +304,15 @@ class Server:
         finally:
             executor.close()
             await self._end(listener)
+
+    async def _check_outside(self, listener: Listener) -> None:
+        """See to it that it is no handler that waits for the end of all handlers; a task that one has left may."""
+        job = current_job()
+        if job is None or job.session.listener is not listener:
+            return
+        await asyncio.sleep(0)  # from its first pause on, a handler's task is known
+        if job.task is asyncio.current_task():
+            raise UsageError(f"{job.route.name} would wait for its own end: call stop(), and serve_forever() drains")
 
     async def _end(self, listener: Listener) -> None:
         """Close the socket, and leave the lifespans, also where the first is cancelled."""
