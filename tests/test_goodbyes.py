@@ -383,7 +383,7 @@ async def test_answers_that_wait_for_the_window_are_read_before_the_servers_good
         answered = [(await peer.record(REPLY))[1] for _ in range(2)]  # as many as the window takes
         assert server._listener is not None
         (session,) = server._listener.sessions.values()
-        await until(lambda: session.outbox.waiting and session.stuck_since is not None)
+        await until(lambda: len(session.outbox) == 8 and session.stuck_since is not None)  # all others are there
         closing = asyncio.create_task(server.close())
         await peer.record(GOAWAY)
         while True:
