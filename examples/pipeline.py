@@ -11,7 +11,6 @@ Prints:
 
 import asyncio
 import contextlib
-import os
 import sys
 import tempfile
 
@@ -25,18 +24,17 @@ async def ventilator(tasks: str, results: str, end: str) -> None:
         await workers.send_many([str(number) for number in range(1, 10)])
 
 
-async def do_tasks(todo: Puller, done: Pusher, name: bytes) -> None:
-    """What a worker does, until `todo` is closed."""
-    async for task in todo:
-        await done.send(name, str(int(task.text()) ** 2))
-
-
 async def worker(tasks: str, results: str, end: str) -> None:
     """Do tasks until the sink says that it has all results."""
+
+    async def work() -> None:
+        async for task in todo:
+            await done.send(hex(id(todo)), str(int(task.text()) ** 2))
+
     async with Subscriber(connect=end, topics="end") as over, Pusher(connect=results) as done:
         await over.ready()  # before it takes a task, so that it can't miss the end
         async with asyncio.TaskGroup() as group, Puller(connect=tasks) as todo:
-            group.create_task(do_tasks(todo, done, os.urandom(8)))
+            group.create_task(work())
             await over.recv()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -76,6 +77,51 @@ def test_a_child_is_told_to_open_its_own() -> None:
     assert all(line.endswith("for each loop and process") for line in uses)
     assert childs == "42"
     assert parents == "[b'two', b'three', b'five'] 6"
+
+
+_LEAVING = """
+import asyncio, os, sys
+import aiozpat
+
+ANY = "tcp://127.0.0.1:*"
+service = aiozpat.Service("calc")
+
+@service.method
+async def double(number: int) -> int:
+    return 2 * number
+
+async def main():
+    async with (
+        aiozpat.Server(service, bind=ANY) as server,
+        aiozpat.Client(server.endpoint) as client,
+        aiozpat.Publisher(bind=ANY) as publisher,
+        aiozpat.Subscriber(connect=publisher.endpoint, topics=[""]) as subscriber,
+    ):
+        await client.ready(10)
+        await subscriber.ready(10)
+        child = os.fork()
+        if not child:
+            sys.exit(3)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), await client.call("calc.double", 21), flush=True)
+        os._exit(0)  # the child has closed asyncio's own pipe in the epoll that both have: no thread wakes this loop
+
+asyncio.run(main())  # uvloop may abort in such a child by itself
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork there")
+def test_a_child_that_leaves_its_parents_blocks_ends() -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _LEAVING]
+    with subprocess.Popen(  # noqa: S603 - our own
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    ) as parent:
+        try:
+            output, problems = parent.communicate(timeout=12)
+        except subprocess.TimeoutExpired:
+            os.killpg(parent.pid, signal.SIGKILL)  # the child, too
+            raise
+    assert (output, problems) == ("3 42\n", "")
 
 
 _CHILDREN = """

@@ -472,7 +472,7 @@ async def test_that_unread_messages_may_be_dropped_with_a_connection_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(reconnecting, "_GIVEN_UP", 0.02)
-    monkeypatch.setattr(reconnecting, "_AT_LAST", 0.0)
+    monkeypatch.setattr(reconnecting, "_READ", 0.0)
     async with Pusher(bind=LOOPBACK) as pusher, puller_of_ten(pusher) as puller:
         await until(lambda: "connection given up" in puller.statistics().notices)
         assert puller.statistics().notices == {"unread may be dropped": 1, "connection given up": 1}

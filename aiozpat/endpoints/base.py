@@ -174,8 +174,9 @@ class Endpoint:
         return self
 
     def _on_fork(self) -> None:
-        """Belong to no loop of this process, so that whatever is done with it is looked at first."""
+        """Belong to no loop of this process, so that all that is done with it is looked at first; and be closed."""
         self._here = _NOWHERE
+        self._ended = True
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -217,12 +218,10 @@ class Endpoint:
             UsageError: On another loop.
         """
         socket, context = self._socket, self._context
-        if socket is None or context is None:
+        if socket is None or context is None or self._ended:
             return
         if asyncio.get_running_loop() is not self._loop:
             raise UsageError(f"{self!r} belongs to another event loop; close it there")
-        if self._ended:
-            return
         if not self._closed:
             self._closed = True
             self._on_close(f"{self!r} is closed")

@@ -15,7 +15,8 @@ _GIVEN_UP = 1.0  # seconds after which a connection that is not tried again was 
 _LONGEST = 5  # how often that is doubled at most, for who is given up again and again
 _CALM = 120.0  # seconds without that, after which it is a second again
 _SURE = 0.1  # seconds; libzmq says within a millisecond or so that it tries again
-_AT_LAST = 60.0  # seconds after which others that come and go, and what is unread, are waited for no more
+_AT_LAST = 60.0  # seconds after which others that come and go are waited for no more
+_READ = 5.0  # seconds for what has come from who was given up to be read; others may keep the queues full for ever
 
 
 @dataclass(slots=True)
@@ -45,12 +46,14 @@ class _Missed:
         place: Where it led to.
         timer: Until it is connected to again, should libzmq not try.
         since: When it ended, by the loop's clock.
+        due: When it is clear that libzmq does not try.
         let_go: libzmq knows nothing of it any more.
     """
 
     place: Place
     timer: asyncio.TimerHandle
     since: float
+    due: float
     let_go: bool = False
 
     def is_sure(self, now: float) -> bool:
@@ -133,8 +136,9 @@ class Reconnecting(Endpoint):
         if self._loop is None or self._socket is None or endpoint in self._missed or endpoint in self._socket.bound:
             return
         now = self._loop.time()
-        timer = self._loop.call_later(self._given_up[endpoint].pause(now), self._connect_again, endpoint)
-        self._missed[endpoint] = _Missed(place, timer, now)
+        due = now + self._given_up[endpoint].pause(now)
+        timer = self._loop.call_at(due, self._connect_again, endpoint)
+        self._missed[endpoint] = _Missed(place, timer, now, due)
 
     def _connect_again(self, endpoint: str) -> None:
         socket, loop = self._socket, self._loop
@@ -145,10 +149,9 @@ class Reconnecting(Endpoint):
         if missed is None:
             return
         now = loop.time()
-        if now - missed.since < _AT_LAST and (
-            # Those that ended just now are tried again most likely; and to let go drops what is unread.
-            not all(one.is_sure(now) for one in self._missed.values()) or socket.has_input()
-        ):
+        # Those that ended just now are tried again most likely; and to let go drops what is unread.
+        unsure = now - missed.since < _AT_LAST and not all(one.is_sure(now) for one in self._missed.values())
+        if unsure or (now - missed.due < _READ and socket.has_input()):
             missed.timer = loop.call_later(_SURE, self._connect_again, endpoint)
             return
         self._let_go(socket)

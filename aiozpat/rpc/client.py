@@ -233,7 +233,7 @@ class Client:
             UsageError: On another loop.
         """
         context = self._context
-        if context is None:
+        if context is None or not self._thread:  # in a forked child there is nothing to close
             return
         if asyncio.get_running_loop() is not self._loop:
             raise UsageError(f"{self!r} belongs to another event loop; close it there")

@@ -29,7 +29,15 @@ from aiozpat.rpc.route import Route
 from aiozpat.rpc.service import Service
 from aiozpat.rpc.settings import LinkSettings, process_name
 from aiozpat.rpc.signals import handled
-from aiozpat.transport import Context, SocketOptions, check_bind, context_given, endpoints_of, options_given
+from aiozpat.transport import (
+    Context,
+    SocketOptions,
+    check_bind,
+    context_given,
+    endpoints_of,
+    options_given,
+    watch_forks,
+)
 from aiozpat.version import __version__
 
 _log = logging.getLogger("aiozpat.server")
@@ -113,6 +121,7 @@ class Server:
         self._stopping: asyncio.Event | None = None
         self._hurry: asyncio.Event | None = None
         self._entered = False
+        self._forked = False
         self._closed = False
         self._serving = False
         self._stop_asked = False
@@ -153,7 +162,12 @@ class Server:
         except BaseException:
             self._entered = False
             raise
+        watch_forks(self, Server._on_fork)
         return self
+
+    def _on_fork(self) -> None:
+        """Have nothing to close in this process."""
+        self._forked = True
 
     async def _enter(self) -> None:
         """Open the lifespans and then the socket."""
@@ -271,6 +285,8 @@ class Server:
             ValueError: `grace` is below 0, or not a number.
             TypeError: It is of the wrong kind.
         """
+        if self._forked:
+            return
         listener, executor = self._listener, self._executor
         if listener is None or executor is None:
             if self._entered:

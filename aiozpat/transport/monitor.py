@@ -95,6 +95,10 @@ class Monitor:
                 self._loop.call_soon(self.drain)  # the edge is consumed: somebody must look again
                 raise
 
+    def abandon(self) -> None:
+        """Report nothing any more, and leave all as it is."""
+        self._closed = True
+
     def close(self) -> None:
         """Stop; no event is reported afterwards."""
         self._closed = True

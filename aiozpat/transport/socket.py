@@ -29,6 +29,7 @@ from aiozpat.transport.context import Context
 from aiozpat.transport.kinds import ALWAYS_WRITABLE, SUBSCRIPTION_BYTES, Buffer, Frame, SocketKind, whole
 from aiozpat.transport.monitor import Monitor, MonitorEvent
 from aiozpat.transport.options import SocketOptions, linger_milliseconds
+from aiozpat.transport.process import watch_forks
 
 _BATCH = 64  # messages received before the loop's other work gets its turn
 _ASKED = 4  # of those; where so many stand in line, one vain try to receive costs less than to ask each time
@@ -70,6 +71,7 @@ class Socket:
     """
 
     __slots__ = (
+        "__weakref__",
         "_ask_events",
         "_ask_more",
         "_bound",
@@ -145,6 +147,16 @@ class Socket:
             if isinstance(error, zmq.ZMQError):
                 raise AiozpatError(f"can't set up a socket: {error.strerror}") from None
             raise
+        watch_forks(self, Socket._on_fork)
+
+    def _on_fork(self) -> None:
+        """Be closed in this process, without a touch of what it shares with its parent: the loop's epoll, say.
+
+        Else the loop, if it goes on here, would ask libzmq for ever, which says in a child that it was interrupted.
+        """
+        self._closed = True
+        if self._monitor is not None:
+            self._monitor.abandon()
 
     def _set_up(self, options: SocketOptions) -> None:
         for number, value in options.settings():
