@@ -19,7 +19,7 @@ import anyio
 import pytest
 
 import aiozpat
-from aiozpat import Client, Conversation, Limits, Retry, Server, Service, errors
+from aiozpat import Call, Client, Conversation, Limits, Proceed, Retry, Server, Service, errors
 from aiozpat.protocol.flow import SendFlow
 from aiozpat.protocol.outbox import Outbox
 from aiozpat.rpc import channel, lifespan
@@ -372,7 +372,11 @@ class Slow:
             yield
         finally:
             self.said.append("leaving")
-            await self.gate.wait()
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.said.append("cut")
+                raise LookupError("half closed") from None
             self.said.append("left")
 
     async def work(self) -> None:
@@ -398,7 +402,9 @@ async def test_a_close_that_is_cancelled_while_lifespans_end_lets_them_end() -> 
     assert slow.said == ["leaving", "left"]
 
 
-async def test_lifespans_that_do_not_end_are_cut_where_their_end_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lifespans_that_do_not_end_are_cut_where_their_end_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(lifespan, "_LEAVING", 0.01)
     slow = Slow()
     server = await Server(slow.service, bind=LOOPBACK).__aenter__()
@@ -407,7 +413,7 @@ async def test_lifespans_that_do_not_end_are_cut_where_their_end_is_cancelled(mo
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing
-    assert slow.said == ["leaving"]
+    await until(lambda: slow.said == ["leaving", "cut"] and "failed when its end was cancelled" in caplog.text)
 
 
 async def test_in_a_cancelled_scope_handlers_clean_up_and_then_lifespans_end() -> None:
@@ -449,6 +455,58 @@ async def test_a_cancelled_scope_does_not_cut_the_end_of_lifespans_that_have_beg
             raise AssertionError("it was opened")
     assert said == ["opening", "left"]
     await cancelling
+
+
+async def test_a_lifespan_that_opens_although_its_start_was_cancelled_ends() -> None:
+    said: list[str] = []
+
+    @asynccontextmanager
+    async def stubborn() -> AsyncIterator[None]:
+        with contextlib.suppress(asyncio.CancelledError):
+            said.append("opening")
+            await asyncio.Event().wait()
+        yield
+        said.append("left")
+
+    entering = asyncio.create_task(Server(aiozpat.Service("s", lifespan=stubborn), bind=LOOPBACK).__aenter__())
+    await until(lambda: said == ["opening"])
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    assert said == ["opening", "left"]
+
+
+async def test_an_interceptor_that_has_left_a_thread_is_cancelled_at_the_deadline() -> None:
+    said: list[str] = []
+    go = threading.Event()
+    service = aiozpat.Service("s")
+
+    async def impatient(call: Call, proceed: Proceed) -> Any:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await proceed()
+        said.append("left it")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            said.append("cancelled")
+            raise
+
+    @service.method
+    def blocks() -> None:
+        go.wait(PATIENCE)
+
+    try:
+        async with (
+            Server(service, bind=LOOPBACK, interceptors=[impatient]) as server,
+            Client(server.endpoint) as client,
+        ):
+            with pytest.raises(errors.DeadlineExceeded):
+                await client.call("s.blocks", timeout=0.3)
+            await until(lambda: said == ["left it", "cancelled"])
+            go.set()
+    finally:
+        go.set()
 
 
 async def test_a_server_told_to_stop_before_its_block_stops(calc: Calc) -> None:

@@ -99,9 +99,10 @@ async def main():
     ):
         await client.ready(10)
         await subscriber.ready(10)
-        child = os.fork()
-        if not child:
-            sys.exit(3)
+        async with aiozpat.Client(server.endpoint):  # whose connection the loop has yet to look at
+            child = os.fork()
+            if not child:
+                sys.exit(3)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), await client.call("calc.double", 21), flush=True)
         os._exit(0)  # the child has closed asyncio's own pipe in the epoll that both have: no thread wakes this loop

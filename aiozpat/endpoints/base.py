@@ -115,7 +115,7 @@ class Endpoint:
         return f"<aiozpat.{type(self).__name__} on {where}, {state}>"
 
     def __del__(self) -> None:
-        if self._socket is not None and not self._closed:
+        if self._socket is not None and not (self._closed or self._ended):
             warnings.warn(f"{self!r} was left open; use `async with`", ResourceWarning, source=self, stacklevel=1)
 
     @property

@@ -172,7 +172,7 @@ class Client:
         return f"<aiozpat.Client of {', '.join(self._endpoints)}, {self.state.value}>"
 
     def __del__(self) -> None:
-        if self._loop is not None and self.state is not ClientState.CLOSED:
+        if self._loop is not None and self._thread and self.state is not ClientState.CLOSED:
             warnings.warn(f"{self!r} was left open; use `async with`", ResourceWarning, source=self, stacklevel=1)
 
     @property

@@ -31,7 +31,8 @@ class Job(msgspec.Struct, eq=False):
     started: bool = False
     answered: bool = False  # the caller has its answer, or wants none any more
     task: asyncio.Task[None] | None = None
-    in_thread: bool = False  # its handler is with a worker thread, which nothing can end; or was left there
+    in_thread: bool = False  # its task waits for a worker thread, which nothing can end
+    left: bool = False  # it does so no more, and the thread goes on
     inbound: Inbound[Any] | None = None  # items from the client
     outbound: Outbound | None = None  # items to the client
 

@@ -379,7 +379,7 @@ class Executor:
                 raise
         finally:
             job.args = ()  # asyncio keeps timers that were cancelled, and with them the handler's context
-            if not job.in_thread:
+            if not job.left:
                 job.deadline = _NEVER  # of no concern to the tasks that it has started and left behind
             gate = self.gate
             if route.gate is None and not self._watched and not gate.queue:
@@ -428,7 +428,7 @@ class Executor:
                 raise
         finally:
             job.args = ()  # as above
-            if not job.in_thread:
+            if not job.left:
                 job.deadline = _NEVER
             if outbound is not None:
                 outbound.end()
@@ -550,7 +550,7 @@ class Executor:
                 self._answers.refusal(job.session, job.key, StatusCode.UNAVAILABLE, reason)
             self.cancel(job)
             if task is not None:
-                if job.in_thread:
+                if job.in_thread or job.left:
                     self._notices.note("thread left running", f"{job.route.name}; the process ends when it returns")
                     task.cancel()
                 tasks.add(task)

@@ -44,6 +44,8 @@ async def race(
             task.cancel()
         if running:
             await asyncio.wait(running)
+        for task in running:  # or asyncio would complain of what they raised
+            _ = task.cancelled() or task.exception()
         done = running = set()
         answer = None  # what it raised holds this frame: the two would keep each other, and the call's params
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from typing import Any, TypeAlias
 
 from anyio import CancelScope, move_on_after
@@ -49,6 +50,7 @@ class Lifespans:
         try:
             await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
+            self._stop.set()  # one that keeps its cancellation to itself opens all the same, and is to end then
             self._task.cancel()
             with CancelScope(shield=True):  # a cancelled scope of anyio's cancels again and again
                 await asyncio.wait({self._task})
@@ -93,7 +95,7 @@ class Lifespans:
                     await asyncio.wait({self._task})
             finally:
                 self._task.cancel()
-                _log_failure(self._task, "when its end was cancelled")
+                self._task.add_done_callback(partial(_log_failure, when="when its end was cancelled"))
             raise
         await self._task
 
@@ -106,5 +108,5 @@ def _made(name: str, lifespan: Lifespan) -> AbstractAsyncContextManager[Any]:
 
 
 def _log_failure(task: asyncio.Task[None], when: str) -> None:
-    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+    if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("a service's lifespan failed %s", when, exc_info=error)

@@ -134,7 +134,7 @@ class Server:
         return f"<aiozpat.Server {names} on {', '.join(self.endpoints or self._bind)}, {state}>"
 
     def __del__(self) -> None:
-        if self._listener is not None and not self._closed:
+        if self._listener is not None and not (self._closed or self._forked):
             warnings.warn(f"{self!r} was left open; use `async with`", ResourceWarning, source=self, stacklevel=1)
 
     @property
@@ -281,7 +281,8 @@ class Server:
                 Cancelled, it ends them and closes; lifespans then have 5 s to end.
 
         Raises:
-            UsageError: On another loop, while the block is being entered, or in a handler, for which it would wait.
+            UsageError: On another loop, while the block is being entered, or in a handler's own task, for which it
+                would wait. (A task that a handler awaits is not seen: that waits until its grace is over.)
             ValueError: `grace` is below 0, or not a number.
             TypeError: It is of the wrong kind.
         """

@@ -52,10 +52,11 @@ class Threads:
         except BaseException as error:
             if not begun:
                 free()
-            # Left so where this is cancelled: the thread goes on, and asks for the time that is left.
-            job.in_thread = begun and not isinstance(error, Exception)
+            job.in_thread = False
             if isinstance(error, Exception):
                 _cancel_late(job)
+            else:  # this was cancelled: the thread goes on, and asks for the time that is left
+                job.left = begun
             raise
         job.in_thread = False
         _cancel_late(job)

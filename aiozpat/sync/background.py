@@ -74,6 +74,8 @@ class Background:
     def do(self, work: Work[T]) -> T:
         """Do something on the loop, and wait for it. An exception that hits the waiting thread cancels it.
 
+        That is a signal's, in the main thread: one of `PyThreadState_SetAsyncExc` hits others when their wait is over.
+
         Raises:
             UsageError: An event loop runs in this thread, or the process was forked.
             Closed: The loop has ended.

@@ -33,7 +33,7 @@ class SocketOptions:
             neither counted nor logged, since libzmq tells of it as of a peer that leaves: give both ends one limit,
             then the sender is told. Where this end has connected, libzmq does not connect again. Endpoints do so,
             after a second (up to 32 where it happens again and again) and when what came before has been taken (for
-            which they wait a minute), and count it (`connection given up`; what was queued for that peer is lost): all
+            which they wait 5 s), and count it (`connection given up`; what was queued for that peer is lost): all
             but `Proxy`, which should bind where peers may send so much. Clients of a `Server` begin a new session.
         reconnect_seconds: Pause before the first try to connect again.
         reconnect_max_seconds: The longest pause between tries; they back off exponentially.
