@@ -129,3 +129,40 @@ async def test_messages_come_on_behind_one_whose_callback_failed() -> None:
         await until(lambda: came == [[b"here"]])
         await socket.close(0)
     assert [str(failure) for failure in failures] == ["the first one"]
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="the FD is looked at with poll")
+async def test_who_is_going_to_settle_spares_the_look_and_finds_what_came() -> None:
+    arrived: list[object] = []
+    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.linger = 0
+        port = peer.bind_to_random_port("tcp://127.0.0.1")
+        socket = Socket(
+            Context.current(),
+            SocketKind.DEALER,
+            SocketOptions(),
+            on_readable=lambda: arrived.append(socket.receive()),
+            max_frames=1,
+        )
+        socket.connect(f"tcp://127.0.0.1:{port}")
+        while not socket.send(b"hello"):
+            await asyncio.sleep(0.002)
+        await asyncio.to_thread(peer.recv)
+        await asyncio.sleep(0.01)  # nothing is left to be looked at
+        # The loop stands still from here: the message comes, and a send, say, consumes the FD's edge.
+        peer.send(b"x")
+        poll = select.poll()
+        poll.register(socket._fd, select.POLLIN)
+        assert poll.poll(PATIENCE * 1000)
+        while not socket._events() & zmq.POLLIN:
+            poll.poll(10)
+        socket.settles = True
+        socket.look()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not arrived
+        socket.settles = False
+        socket.settle()
+        await until(lambda: bool(arrived))
+        await socket.close(0)
+    assert arrived == [[b"x"]]

@@ -100,6 +100,7 @@ class Socket:
         "kind",
         "overlong",
         "scheduled",
+        "settles",
     )
 
     def __init__(
@@ -126,6 +127,7 @@ class Socket:
         self._paused = False
         self._vague = kind in ALWAYS_WRITABLE
         self.scheduled = False  # to look at EVENTS, at the end of this turn
+        self.settles = False  # whoever sends from elsewhere is going to `settle` in this turn: no need for that look
         self._want_write = False
         self._brings = False  # whether the FD's last word was for a message
         self.overlong = 0  # messages of more than `max_frames` frames that `receive_many` has dropped
@@ -515,7 +517,7 @@ class Socket:
         only where messages stand in line are they taken in one go.
         """
         self.scheduled = False
-        if self._closed:
+        if self._closed or (self.settles and again):
             return
         if self._want_write and self._vague:
             # It always says that it is writable; that its FD woke is the only sign that a full peer may have room.
