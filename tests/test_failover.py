@@ -927,3 +927,69 @@ async def test_retries_earn_no_retries(hedge: float | None) -> None:
             with pytest.raises(errors.Unavailable):
                 await client.call("s.fails", idempotent=True)
     assert attempts == 100
+
+
+class Paying:
+    """A service whose method says whether it may run twice, and fails behind its work."""
+
+    def __init__(self, *, idempotent: bool) -> None:
+        self.ran = 0
+        self.service = Service("s")
+
+        @self.service.method(idempotent=idempotent)
+        async def pay() -> int:
+            self.ran += 1
+            raise errors.Unavailable("after it was done")
+
+
+async def test_what_an_earlier_server_says_late_of_idempotence_is_not_its_successors_word(port: int) -> None:
+    at = f"tcp://127.0.0.1:{port}"
+    gate, held, through = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(call: ClientCall, proceed: Proceed) -> Any:
+        result = await proceed()
+        if call.method == "aiozpat.info" and not held.is_set():
+            held.set()
+            await gate.wait()
+            through.set()
+        return result
+
+    first, second = Paying(idempotent=True), Paying(idempotent=False)
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(Server(first.service, bind=at))
+        client = await stack.enter_async_context(Client(at, retry=Retry(backoff=0.01), interceptors=[slow]))
+        await client.ready(PATIENCE)
+        await asyncio.wait_for(held.wait(), PATIENCE)
+        await server.close()
+        await stack.enter_async_context(Server(second.service, bind=at))
+        await client.ready(PATIENCE)
+        await until(lambda: at in client._idempotent._known)
+        gate.set()
+        await asyncio.wait_for(through.wait(), PATIENCE)
+        await until(lambda: not client._idempotent._asking)
+        with pytest.raises(errors.Unavailable, match="after it was done"):
+            await client.call("s.pay", timeout=PATIENCE)
+    assert second.ran == 1
+
+
+async def test_a_question_of_idempotence_that_an_interceptor_gives_up_keeps_no_place() -> None:
+    given_up = asyncio.Event()
+
+    async def hasty(call: ClientCall, proceed: Proceed) -> Any:
+        if call.method != "aiozpat.info":
+            return await proceed()
+        asking = asyncio.ensure_future(proceed())
+        await asyncio.sleep(0)  # it is sent, and nothing has come
+        asking.cancel()
+        await asyncio.wait({asking})
+        given_up.set()
+        return None
+
+    async with (
+        Counting().server() as server,
+        Client(server.endpoint, retry=Retry(), interceptors=[hasty], max_in_flight=1) as client,
+    ):
+        await client.ready(PATIENCE)
+        await asyncio.wait_for(given_up.wait(), PATIENCE)
+        assert client.statistics().in_flight == 0
+        assert await client.call("s.same", timeout=PATIENCE, result_type=int) == 1

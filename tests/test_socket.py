@@ -166,3 +166,35 @@ async def test_who_is_going_to_settle_spares_the_look_and_finds_what_came() -> N
         await until(lambda: bool(arrived))
         await socket.close(0)
     assert arrived == [[b"x"]]
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="the FD is looked at with poll")
+async def test_what_a_settle_has_seen_is_received_though_others_are_going_to_settle() -> None:
+    arrived: list[object] = []
+    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.linger = 0
+        port = peer.bind_to_random_port("tcp://127.0.0.1")
+        socket = Socket(
+            Context.current(),
+            SocketKind.DEALER,
+            SocketOptions(),
+            on_readable=lambda: arrived.append(socket.receive()),
+            max_frames=1,
+        )
+        socket.connect(f"tcp://127.0.0.1:{port}")
+        while not socket.send(b"hello"):
+            await asyncio.sleep(0.002)
+        await asyncio.to_thread(peer.recv)
+        await asyncio.sleep(0.01)  # nothing is left to be looked at
+        peer.send(b"x")  # the loop stands still, until the settle sees it
+        poll = select.poll()
+        poll.register(socket._fd, select.POLLIN)
+        assert poll.poll(PATIENCE * 1000)
+        while not socket._events() & zmq.POLLIN:
+            poll.poll(10)
+        socket.settle()
+        socket.settles = True  # the next flush is due already, as it is in each turn where calls are made in each
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert arrived == [[b"x"]]
+        await socket.close(0)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import math
+import time
 import weakref
 from array import array
 from collections.abc import AsyncIterator, Callable
@@ -1216,3 +1217,51 @@ async def test_a_stream_is_used_on_the_loop_that_it_was_made_on(streams: Streams
             with pytest.raises(errors.UsageError, match="belongs to another event loop"):
                 await asyncio.to_thread(asyncio.run, use())
         assert await anext(talk) == "1"
+
+
+@contextlib.asynccontextmanager
+async def refused(
+    streams: Streams, port: int, *args: Any, **options: Any
+) -> AsyncIterator[tuple[Client, aiozpat.Stream[Any], Callable[[], Any]]]:
+    """A client, a stream of its that a server which drained has refused, and what starts the successor."""
+    at = f"tcp://127.0.0.1:{port}"
+    async with contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(Server(streams.service, bind=at))
+        client = await stack.enter_async_context(Client(at))
+        await client.ready(PATIENCE)
+        closing = asyncio.create_task(first.close())
+        stream: aiozpat.Stream[Any] = client.stream(*args, **options)
+        async with stream:
+            await closing
+            yield client, stream, lambda: stack.enter_async_context(Server(streams.service, bind=at))
+
+
+async def test_a_stream_whose_second_opening_fails_ends_no_other_call(streams: Streams, port: int) -> None:
+    @streams.service.method
+    async def wait() -> int:
+        streams.made += 1
+        await streams.gate.wait()
+        return 1
+
+    async with refused(streams, port, "s.count", 3, timeout=0.3) as (client, stream, succeed):
+        await succeed()
+        await client.ready(PATIENCE)
+        other = asyncio.create_task(client.call("s.wait", timeout=PATIENCE))
+        await until(lambda: streams.made == 1)  # the first call of the new session, as the stream was of its own
+        await until(lambda: time.monotonic() > stream._deadline)
+        with pytest.raises(errors.DeadlineExceeded):
+            await anext(stream)
+        await stream.__aexit__(None, None, None)
+        assert client.statistics().in_flight == 1
+        streams.gate.set()
+        assert await asyncio.wait_for(other, PATIENCE) == 1
+
+
+async def test_one_task_reads_a_stream_that_waits_for_a_session_too(streams: Streams, port: int) -> None:
+    async with refused(streams, port, "s.count", 3) as (_, stream, succeed):
+        readers = [asyncio.create_task(anext(stream)) for _ in range(2)]
+        await asyncio.wait(readers, return_when=asyncio.FIRST_COMPLETED)
+        await succeed()
+        outcomes = await asyncio.gather(*readers, return_exceptions=True)
+        assert sorted(map(type, outcomes), key=str) == [errors.UsageError, int]
+        assert [item async for item in stream] == [1, 2]

@@ -914,3 +914,24 @@ def test_the_loop_holds_nothing_of_who_made_the_first_client(server: Serving) ->
     with Client(server.endpoint):  # so that the loop goes on
         one.close()
         until(lambda: gc.collect() >= 0 and held() is None)
+
+
+async def test_what_a_loop_that_ends_has_not_begun_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    finished: list[object] = []
+
+    class Ending:
+        loop = asyncio.get_running_loop()
+        over: aiozpat.AiozpatError | None = None
+
+        def finish(self, work: object) -> None:
+            finished.append(work)
+
+    errand = Errand(asyncio.Event().wait)
+    errand.start(Ending())
+    assert errand._task is not None
+    errand._task.cancel()  # before its first step, where tasks are not eager; as the end of a loop does it
+    await asyncio.wait({errand._task})
+    await asyncio.sleep(0)  # for what is called when it is done
+    assert finished == [errand]
+    with pytest.raises(errors.Closed):
+        errand.outcome()

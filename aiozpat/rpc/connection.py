@@ -259,7 +259,8 @@ class Connection(ClientLink):
 
     def abandon(self, call: Pending[Any]) -> None:
         """The caller waits no more: take the call back, or tell the server if it has left."""
-        if self.calls.pop(call.id, None) is not None:
+        if self.calls.get(call.id) is call:  # ids begin anew with each session
+            del self.calls[call.id]
             self._withdraw(call.id)
 
     def abandon_threadsafe(self, call: Pending[Any], *tasks: asyncio.Future[Any] | None) -> None:

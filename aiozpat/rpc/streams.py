@@ -108,6 +108,7 @@ class Stream(Generic[T]):
 
     _pending: StreamCall | None = None  # of the class too: __del__ runs even if __init__ raised
     _left = False
+    _opens_again = False
 
     def __init__(self, client: Opener, request: StreamRequest) -> None:
         self._client = client
@@ -249,7 +250,7 @@ class Stream(Generic[T]):
         )
         try:
             until = min(self._deadline, _monotonic() + request.idle, by)
-            self._connection = connection = await self._client.connection(until, request.wait_for_ready)
+            connection = await self._client.connection(until, request.wait_for_ready)
             if self._left:  # by another task, while a reader waited for a session
                 raise Closed(f"the block of this stream of {request.method} was left")
             self._pending = connection.open(
@@ -261,6 +262,7 @@ class Stream(Generic[T]):
                 opening,
                 request.items,
             )
+            self._connection = connection
         except RpcError as error:
             raise of_a_call(error) from None
         if self._over is not None:
@@ -302,7 +304,13 @@ class Stream(Generic[T]):
         reason = self._client.after(signal, self._request.wait_for_ready)
         if reason is not None:
             raise of_a_call(reason)
-        return (await self._open(by))[1]
+        if self._opens_again:
+            raise UsageError(f"{self._request.method}: another task reads this stream already")
+        self._opens_again = True
+        try:
+            return (await self._open(by))[1]
+        finally:
+            self._opens_again = False
 
 
 class Conversation(Stream[T], Generic[T, R]):

@@ -61,6 +61,13 @@ class Work(Waiter, Generic[T]):
             )
         else:
             self._task = runner.loop.create_task(self._run(), context=self._context)
+            self._task.add_done_callback(self._never_began)
+
+    def _never_began(self, task: asyncio.Task[None]) -> None:
+        """The loop ended before the first step; `_run` ends in no other way by being cancelled."""
+        if task.cancelled():
+            self._error = Closed(ENDED)
+            self._runner.finish(self)
 
     async def _run(self) -> None:
         try:

@@ -91,6 +91,7 @@ class Socket:
         "_paused",
         "_recv",
         "_retry",
+        "_seen",
         "_send",
         "_small",
         "_socket",
@@ -128,6 +129,7 @@ class Socket:
         self._vague = kind in ALWAYS_WRITABLE
         self.scheduled = False  # to look at EVENTS, at the end of this turn
         self.settles = False  # whoever sends from elsewhere is going to `settle` in this turn: no need for that look
+        self._seen = False  # that look is for what `settle` has seen: not to be spared again and again
         self._want_write = False
         self._brings = False  # whether the FD's last word was for a message
         self.overlong = 0  # messages of more than `max_frames` frames that `receive_many` has dropped
@@ -491,6 +493,7 @@ class Socket:
             return
         events = self._events()
         if (events & _POLLIN and not self._paused) or (events & _POLLOUT and self._want_write and not self._vague):
+            self._seen = True
             self.look()
 
     def look(self) -> None:
@@ -517,8 +520,9 @@ class Socket:
         only where messages stand in line are they taken in one go.
         """
         self.scheduled = False
-        if self._closed or (self.settles and again):
+        if self._closed or (again and self.settles and not self._seen):
             return
+        self._seen = False
         if self._want_write and self._vague:
             # It always says that it is writable; that its FD woke is the only sign that a full peer may have room.
             if again and self._is_about_to_wake():
