@@ -189,7 +189,7 @@ class ClientLink:
 
     def _later(self) -> None:
         if not self._flushing:
-            self._flushing = self.socket.settles = True
+            self._flushing = True
             self._loop.call_soon(self._flush_in_turn, context=self._variables)
 
     def _flush_in_turn(self, postponed: bool = False) -> None:
@@ -201,7 +201,7 @@ class ClientLink:
         if overtaken and not postponed and not self.pace.first_leaves:
             self._loop.call_soon(self._flush_in_turn, True, context=self._variables)
             return
-        self._flushing = self.socket.settles = False
+        self._flushing = False
         context, me = self._context, id(self)
         self.pace.turn(len(self.outbox), among_others=context.last_flushed not in (me, 0))
         context.last_flushed = me

@@ -163,7 +163,7 @@ class Connection(ClientLink):
         if first or queued >= _FLUSH_MOST or (queued >= self.pace.least and 2 * queued >= in_flight):
             self._flush()
         elif not self._flushing:
-            self._flushing = self.socket.settles = True
+            self._flushing = True
             self._call_soon(self._flush_in_turn, context=self._variables)
         return call
 

@@ -91,7 +91,6 @@ class Socket:
         "_paused",
         "_recv",
         "_retry",
-        "_seen",
         "_send",
         "_small",
         "_socket",
@@ -101,7 +100,6 @@ class Socket:
         "kind",
         "overlong",
         "scheduled",
-        "settles",
     )
 
     def __init__(
@@ -128,8 +126,6 @@ class Socket:
         self._paused = False
         self._vague = kind in ALWAYS_WRITABLE
         self.scheduled = False  # to look at EVENTS, at the end of this turn
-        self.settles = False  # whoever sends from elsewhere is going to `settle` in this turn: no need for that look
-        self._seen = False  # that look is for what `settle` has seen: not to be spared again and again
         self._want_write = False
         self._brings = False  # whether the FD's last word was for a message
         self.overlong = 0  # messages of more than `max_frames` frames that `receive_many` has dropped
@@ -493,7 +489,6 @@ class Socket:
             return
         events = self._events()
         if (events & _POLLIN and not self._paused) or (events & _POLLOUT and self._want_write and not self._vague):
-            self._seen = True
             self.look()
 
     def look(self) -> None:
@@ -520,9 +515,8 @@ class Socket:
         only where messages stand in line are they taken in one go.
         """
         self.scheduled = False
-        if self._closed or (again and self.settles and not self._seen):
+        if self._closed:
             return
-        self._seen = False
         if self._want_write and self._vague:
             # It always says that it is writable; that its FD woke is the only sign that a full peer may have room.
             if again and self._is_about_to_wake():
