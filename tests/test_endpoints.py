@@ -142,6 +142,29 @@ async def test_a_failing_handler_leaves_no_req_peer_waiting(server: type[Router]
 
 
 @pytest.mark.parametrize("server", [Router, Replier])
+async def test_whatever_a_handler_or_on_error_raises_leaves_no_req_peer_waiting(
+    server: type[Router] | type[Replier],
+) -> None:
+    seen: list[Exception] = []
+
+    async def handler(request: Request) -> bytes:
+        raise BaseExceptionGroup("of a nursery", [asyncio.CancelledError()])
+
+    def on_error(request: Request, error: Exception) -> bytes:
+        seen.append(error)
+        if request.body == b"bad":
+            raise asyncio.CancelledError
+        return b"sorry"
+
+    async with server(bind=LOOPBACK) as endpoint:
+        serving = asyncio.create_task(endpoint.serve(handler, on_error=on_error))
+        assert await asyncio.to_thread(ask_with_req, endpoint.endpoint, b"bad", b"good") == [b"", b"sorry"]
+        assert endpoint.statistics().notices["handler failed"] == 2
+    await serving
+    assert [type(error.__cause__) for error in seen] == [BaseExceptionGroup] * 2
+
+
+@pytest.mark.parametrize("server", [Router, Replier])
 async def test_an_answer_that_is_too_large_leaves_no_req_peer_waiting(server: type[Router] | type[Replier]) -> None:
     async def handler(request: Request) -> bytes:
         return bytes(int(request.text()))

@@ -627,3 +627,18 @@ async def test_ready_waits_for_answers_no_longer_than_its_timeout(monkeypatch: p
         async with Subscriber(connect=f"tcp://127.0.0.1:{port}", topics=["a"]) as subscriber:
             await subscriber.wait_for_peers(1, PATIENCE)
             assert not await asyncio.wait_for(subscriber.ready(0.05), PATIENCE)
+
+
+async def test_who_reads_nothing_keeps_nobody_from_being_ready() -> None:
+    async with Publisher(bind=LOOPBACK, options=SMALL) as publisher, held_up(publisher):
+        socket, refused = publisher._socket, 0
+        assert socket is not None
+        while refused < 50:  # by then it is full, and no overflow has been met that would leave it out
+            if socket.send_frames((b"z" * 1000,)):
+                refused = 0
+            else:
+                refused += 1
+                await asyncio.sleep(0.002)
+        async with Subscriber(connect=publisher.endpoint, topics="weather") as subscriber:
+            assert await subscriber.ready(PATIENCE)
+        assert publisher.statistics().sent == 0  # answers are no messages

@@ -13,7 +13,7 @@ from aiozpat.endpoints.sender import Outgoing
 from aiozpat.endpoints.subscriptions import Subscriptions
 from aiozpat.errors import QueueFull
 from aiozpat.message import FrameLike, to_frames
-from aiozpat.transport import Context, SocketKind, SocketOptions, source_fd
+from aiozpat.transport import Context, Socket, SocketKind, SocketOptions, source_fd
 
 Overflow: TypeAlias = Literal["drop", "wait", "raise"]
 
@@ -152,15 +152,8 @@ class Publisher(Outgoing, Watching):
             raise QueueFull("a subscriber's queue is full; nothing was sent")
         if self._overflow == "wait":
             return False
-        # For this one message only: libzmq then leaves the full subscriber out until it has room again, and the next
-        # refusal is the next overflow. Lossy all the time, it would never tell.
         self._notices.note("overflow", f"{self!r}: a subscriber's queue is full; it misses messages")
-        socket = self._usable()
-        socket.set_lossy(True)
-        try:
-            sent = socket.send_frames(frames)
-        finally:
-            socket.set_lossy(False)
+        sent = _send_to_who_has_room(self._usable(), frames)
         self._sent += sent
         return sent
 
@@ -200,7 +193,15 @@ class Publisher(Outgoing, Watching):
         if now - self._echoes_since >= 1.0:
             self._echoes, self._echoes_since = 0, now
         self._echoes += 1
-        if self._echoes > _ECHOES or self._socket is None or not self._socket.send_frames((question,)):
+        socket = self._socket
+        if (
+            self._echoes > _ECHOES
+            or socket is None
+            or not (
+                socket.send_frames((question,))
+                or (self._overflow == "drop" and _send_to_who_has_room(socket, (question,)))
+            )
+        ):
             self._notices.count("ready not answered")  # it will be asked again
 
     def _on_gone(self, fd: int) -> None:
@@ -210,3 +211,16 @@ class Publisher(Outgoing, Watching):
     def _on_close(self, reason: str) -> None:
         super()._on_close(reason)
         self._subscriptions = Subscriptions()
+
+
+def _send_to_who_has_room(socket: Socket, frames: Sequence[bytes]) -> bool:
+    """Send a message that was refused, because a subscriber's queue is full, to the others.
+
+    For this one message only: libzmq then leaves the full subscriber out until it has room again, and the next refusal
+    is the next overflow. Lossy all the time, it would never tell.
+    """
+    socket.set_lossy(True)
+    try:
+        return socket.send_frames(frames)
+    finally:
+        socket.set_lossy(False)

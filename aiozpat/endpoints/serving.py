@@ -144,6 +144,14 @@ class Serving:
             if self._ending:
                 raise
             return self._failed(request, Cancelled("the handler was cancelled"))
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # a group, say, with something in it that was cancelled
+            if self._ending:
+                raise
+            failure = AiozpatError(f"the handler raised {error!r}")
+            failure.__cause__ = error
+            return self._failed(request, failure)
 
     def _parts(self, answer: Payload | None) -> Sequence[bytes] | None:
         """An answer's frames; one that can't be sent is the failure of who gave it."""
@@ -159,7 +167,9 @@ class Serving:
         if self._on_error is not None:
             try:
                 return self._parts(self._on_error(request, error))
-            except (Exception, SystemExit) as second:
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as second:  # whatever it is, the peer waits
                 _log.error("on_error failed for %r", request, exc_info=second)
         _log.error("the handler failed for %r", request, exc_info=error)
         return [b""] if request.expects_reply else None
