@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import math
 import re
@@ -1379,3 +1380,17 @@ async def test_a_value_with_an_iterator_that_can_be_encoded_is_a_value() -> None
         with pytest.raises(errors.InvalidArgument, match="not this one"):
             await client.call("s.take", Page(1))
     assert got == [Page(1)]
+
+
+def test_a_wrong_name_or_lifespan_says_what_to_do() -> None:
+    @contextlib.asynccontextmanager
+    async def resource() -> AsyncIterator[None]:
+        yield
+
+    async def handler() -> None: ...
+
+    with pytest.raises(TypeError, match="give the function itself, without calling it"):
+        aiozpat.Service("s", lifespan=resource())  # type: ignore[arg-type]  # as a user may have it
+    service = aiozpat.Service("s", lifespan=resource)
+    with pytest.raises(errors.UsageError, match=r"got 'a\.b'$"):
+        service.method(name="a.b")(handler)

@@ -1265,3 +1265,17 @@ async def test_one_task_reads_a_stream_that_waits_for_a_session_too(streams: Str
         outcomes = await asyncio.gather(*readers, return_exceptions=True)
         assert sorted(map(type, outcomes), key=str) == [errors.UsageError, int]
         assert [item async for item in stream] == [1, 2]
+
+
+async def test_whatever_an_iterator_raises_ends_its_call(streams: Streams) -> None:
+    class OwnError(BaseException):
+        pass
+
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+        raise OwnError
+
+    async with Server(streams.service, bind=LOOPBACK) as server, Client(server.endpoint) as client:
+        with pytest.raises(OwnError):
+            await client.call("s.total", numbers(), timeout=math.inf)
+        await until(lambda: server.statistics().running == 0)

@@ -76,8 +76,10 @@ class Service:
         if not isinstance(version, str):
             raise TypeError(f"a version is text; got {version!r}")
         anything: object = lifespan
-        if anything is not None and not callable(anything):
-            raise TypeError(f"a lifespan is a function that gives an async context manager; got {lifespan!r}")
+        made = hasattr(anything, "__aenter__") and not isinstance(anything, type)
+        if anything is not None and (made or not callable(anything)):
+            hint = ": give the function itself, without calling it" if made else ""
+            raise TypeError(f"a lifespan is a function that gives an async context manager; got {lifespan!r}{hint}")
         self._set_up(name, version, lifespan)
         if implementation is None:
             if interface is not None:
@@ -169,7 +171,8 @@ class Service:
         handler = _function_of(self.name, handler)
         short = name if name is not None else getattr(handler, "__name__", "")
         if not isinstance(short, str) or not short.isidentifier():
-            raise UsageError(f"a method's name is an identifier; got {short!r}: give it name=")
+            hint = ": give it name=" if name is None else ""
+            raise UsageError(f"a method's name is an identifier; got {short!r}{hint}")
         full = f"{self.name}.{short}"
         if self.servers:
             raise UsageError(f"{full}: a server serves {self.name!r} already, without it: register it before its block")

@@ -454,7 +454,9 @@ async def _send_all(source: AsyncIterable[Any], connection: Connection, pending:
         # By who leaves the block, after it has ended the call; or else it is the iterator's own.
         connection.fail(pending, Cancelled(f"the iterator that was given to {pending.method} was cancelled"))
         raise
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # of a class of the user's, too: the caller would wait until its deadline
         if pending.future.done():  # nobody gets it
             _log.warning(
                 "the iterator that was given to %s failed after the call had ended", pending.method, exc_info=error
