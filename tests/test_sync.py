@@ -916,7 +916,7 @@ def test_the_loop_holds_nothing_of_who_made_the_first_client(server: Serving) ->
         until(lambda: gc.collect() >= 0 and held() is None)
 
 
-async def test_what_a_loop_that_ends_has_not_begun_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_a_loop_that_ends_has_not_begun_is_over() -> None:
     finished: list[object] = []
 
     class Ending:

@@ -193,16 +193,14 @@ class Publisher(Outgoing, Watching):
         if now - self._echoes_since >= 1.0:
             self._echoes, self._echoes_since = 0, now
         self._echoes += 1
-        socket = self._socket
-        if (
-            self._echoes > _ECHOES
-            or socket is None
-            or not (
-                socket.send_frames((question,))
-                or (self._overflow == "drop" and _send_to_who_has_room(socket, (question,)))
-            )
-        ):
+        if self._echoes > _ECHOES or not self._answer((question,)):
             self._notices.count("ready not answered")  # it will be asked again
+
+    def _answer(self, frames: Sequence[bytes]) -> bool:
+        socket = self._socket
+        if socket is None:
+            return False
+        return socket.send_frames(frames) or (self._overflow == "drop" and _send_to_who_has_room(socket, frames))
 
     def _on_gone(self, fd: int) -> None:
         super()._on_gone(fd)
